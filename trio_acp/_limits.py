@@ -1,0 +1,69 @@
+"""How long things may take and how much may wait.  Seconds, as float."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+
+from ._errors import InvalidOption
+
+_MUST_BE_FINITE = frozenset({"grace", "cleanup", "settle", "join"})
+
+
+def _positive_seconds(instance: object, attribute: attrs.Attribute[float], value: Any) -> None:
+    name = attribute.name
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise InvalidOption(f"{name} must be a number of seconds, not {value!r}", detail=f"invalid-{name}")
+    if value <= 0:
+        raise InvalidOption(f"{name} must be more than 0 seconds, not {value!r}", detail=f"invalid-{name}")
+    if name in _MUST_BE_FINITE and math.isinf(value):
+        raise InvalidOption(f"{name} must be finite: cleanup is always bounded", detail=f"invalid-{name}")
+
+
+def _positive_count(instance: object, attribute: attrs.Attribute[int], value: Any) -> None:
+    name = attribute.name
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidOption(f"{name} must be a whole number of at least 1, not {value!r}", detail=f"invalid-{name}")
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """The deadlines of a turn and of the calls around it, in seconds.
+
+    ``math.inf`` switches a limit off; `grace`, `cleanup`, `settle` and `join`
+    must be finite, because a shielded cleanup depends on each of them.
+
+    Attributes:
+        turn: From leaving the queue to the agent's last word.  Setup counts.
+        grace: How long after `turn` the turn still accepts events.
+        cleanup: For the agent to stop a turn, and again to close a oneshot.
+        setup: For connecting and opening a session, within `turn`.
+        probe: For one status request.
+        settle: For the work after a turn that its caller does not wait for.
+        join: For a call to end by itself once it has no more reason to run.
+    """
+
+    turn: float = attrs.field(default=172_800.0, validator=_positive_seconds)
+    grace: float = attrs.field(default=1.0, validator=_positive_seconds)
+    cleanup: float = attrs.field(default=2.0, validator=_positive_seconds)
+    setup: float = attrs.field(default=60.0, validator=_positive_seconds)
+    probe: float = attrs.field(default=5.0, validator=_positive_seconds)
+    settle: float = attrs.field(default=5.0, validator=_positive_seconds)
+    join: float = attrs.field(default=0.1, validator=_positive_seconds)
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What a session manager is told once.
+
+    Attributes:
+        limits: The default deadlines of every turn.
+        max_queued: Requests that may wait behind the running one of a session.
+        max_buffered: Bytes of events that may wait for the consumer of one turn.
+    """
+
+    limits: Limits = attrs.field(factory=Limits)
+    max_queued: int = attrs.field(default=32, validator=_positive_count)
+    max_buffered: int = attrs.field(default=4 * 2**20, validator=_positive_count)

@@ -1,0 +1,122 @@
+"""The one place that makes shields: bounded cleanup, and scopes that outlive their body.
+
+Every shield in this package comes from here, and each has a finite deadline.
+The one exception is the shield around the tasks of a service scope, which is
+there exactly as long as the scope's body and is taken away by its exit.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+_log = logging.getLogger(__name__)
+
+REPORT_EVERY = 5.0
+"""Seconds between two reports about tasks that do not end."""
+
+_START_LIMIT = 30.0
+
+
+@contextmanager
+def shielded(seconds: float) -> Iterator[trio.CancelScope]:
+    """Run cleanup out of the reach of outer cancellation, for at most `seconds`.
+
+    The scope it yields is cancelled when the time is over; the block then ends
+    without an exception.  Outer cancellation is delivered at the first
+    checkpoint after the block.
+    """
+    if not math.isfinite(seconds):
+        raise ValueError("a shield must have a finite deadline")
+    with trio.move_on_after(seconds, shield=True) as scope:
+        yield scope
+
+
+def await_stack(task: trio.lowlevel.Task) -> str:
+    """Return where a task waits, outermost frame first, as ``file:line name`` steps."""
+    steps = []
+    for frame, line in task.iter_await_frames():
+        code = frame.f_code
+        steps.append(f"{code.co_filename}:{line} {code.co_qualname}")
+    return " -> ".join(steps)
+
+
+def _descendants(nursery: trio.Nursery) -> Iterator[trio.lowlevel.Task]:
+    for task in nursery.child_tasks:
+        yield task
+        for child in task.child_nurseries:
+            yield from _descendants(child)
+
+
+class ServiceScope:
+    """A nursery whose tasks are cancelled only after the body has ended.
+
+    If an outer scope is cancelled, the body sees it first; the tasks live on
+    until the body has finished, its cleanup included.  The body's exception
+    leaves the block as it is, the same object, never in a group.  If a task
+    raises, the body is cancelled and the exception leaves in a group: service
+    tasks are written so that none does.
+
+    Leaving waits until every task has ended.  While one resists, its await
+    stack is logged every 5 seconds.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._outer_manager = trio.open_nursery()
+        # Lifted by `__aexit__`, and only then: see the module's docstring.
+        self._shield = trio.CancelScope(shield=True)
+        self._ready = trio.Event()
+        self._ended = trio.Event()
+        self._inner: trio.Nursery | None = None
+
+    async def __aenter__(self) -> trio.Nursery:
+        """Start the scope; works in an already cancelled scope too."""
+        outer = await self._outer_manager.__aenter__()
+        outer.start_soon(self._host, name=f"trio_acp {self._name}")
+        # Not `nursery.start`: in a scope that is already cancelled it never returns.  The host reaches
+        # its shield in its very first step, so this wait ends within one pass of the scheduler.
+        with shielded(_START_LIMIT):
+            await self._ready.wait()
+        assert self._inner is not None
+        return self._inner
+
+    @trio.lowlevel.enable_ki_protection
+    async def _host(self) -> None:
+        try:
+            with self._shield:
+                async with trio.open_nursery() as self._inner:
+                    self._ready.set()
+                    await trio.sleep_forever()
+        finally:
+            self._ended.set()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._shield.cancel(reason=f"{self._name}: the body has ended")
+        while not self._ended.is_set():
+            with shielded(REPORT_EVERY):
+                await self._ended.wait()
+            if not self._ended.is_set():
+                self._report()
+        # The body's exception is not shown to the nursery: it would come out in a group.
+        await self._outer_manager.__aexit__(None, None, None)
+
+    def _report(self) -> None:
+        assert self._inner is not None
+        for task in _descendants(self._inner):
+            _log.warning("%s: task %s does not end; it waits at %s", self._name, task.name, await_stack(task))
+
+
+def open_service_scope(name: str) -> ServiceScope:
+    """Return an async context manager that yields the nursery of a `ServiceScope`."""
+    return ServiceScope(name)

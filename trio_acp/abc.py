@@ -1,0 +1,347 @@
+"""What you may implement: runtimes, transports, stores, permission policies, instruments.
+
+Everything the session manager knows about an agent goes through `Runtime`;
+everything `AcpRuntime` knows about a network goes through `Transport`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Literal, Protocol, TypeAlias
+
+import attrs
+
+from ._events import ContentBlock, Event, ToolCall, Usage
+from ._records import Mode, Owner, SessionRecord, SessionState
+from ._trace import TraceRecord
+
+__all__ = [
+    "Decision",
+    "Dial",
+    "Done",
+    "EnsureRequest",
+    "EventSink",
+    "Handle",
+    "Instrument",
+    "Mode",
+    "Mutate",
+    "Owner",
+    "PermissionOption",
+    "PermissionPolicy",
+    "PermissionRequest",
+    "Runtime",
+    "RuntimeStatus",
+    "SessionRecord",
+    "SessionState",
+    "SessionStore",
+    "TraceRecord",
+    "Transport",
+    "TurnRequest",
+]
+
+# -- transports ---------------------------------------------------------------
+
+
+class Transport(ABC):
+    """A stream of whole messages, each one JSON text.
+
+    One task may send while another receives; two of a kind at once raise
+    `trio.BusyResourceError`.  `receive` loses nothing when it is cancelled.
+    A cancelled `send` may have sent a part: the transport is then broken, and
+    every later call raises `ConnectionLost`.
+    """
+
+    @abstractmethod
+    async def send(self, message: str) -> None:
+        """Send one message.
+
+        Raises:
+            ConnectionLost: the connection has ended, or an earlier send was cancelled.
+        """
+
+    @abstractmethod
+    async def receive(self) -> str | bytes:
+        """Wait for the next message; bytes if the peer sent a binary one.
+
+        If cancelled, no message was taken.
+
+        Raises:
+            ConnectionLost: the connection has ended; the message says how.
+            MessageTooLarge: a message exceeded the limit; the connection is gone.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close, gracefully within the transport's own deadline and else by force.
+
+        If cancelled, it closes by force and raises `trio.Cancelled`.  Idempotent.
+        """
+
+
+Dial: TypeAlias = Callable[[], AbstractAsyncContextManager[Transport]]
+"""Opens one connection: ``async with dial() as transport``."""
+
+# -- runtimes -----------------------------------------------------------------
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Handle:
+    """An open backend session, as a runtime's `ensure_session` returned it.
+
+    Compared by identity: two handles are the same only if they are one object.
+    Runtimes subclass it to keep what they need.
+
+    Attributes:
+        key: The session key it was opened for.
+        session_id: The ACP session id, if the backend has one.
+        agent_session_id: The agent's own id, if it told one.
+        cwd: The working directory in force, if known.
+    """
+
+    key: str
+    session_id: str | None = None
+    agent_session_id: str | None = None
+    cwd: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class EnsureRequest:
+    """What `Runtime.ensure_session` is asked for.
+
+    Attributes:
+        resume: The backend session to continue; None opens a new one.
+    """
+
+    key: str
+    mode: Mode
+    cwd: str | None = None
+    resume: str | None = None
+
+
+class EventSink(Protocol):
+    """Where a runtime puts the events of one turn."""
+
+    def send(self, event: Event, size: int | None = None) -> bool:
+        """Hand over one event; never blocks.
+
+        Args:
+            size: Its bytes on the wire, for the limit on what may wait; estimated if None.
+
+        Returns:
+            False if the turn takes nothing more: it is over, or its consumer is too slow.
+        """
+
+
+@attrs.frozen(kw_only=True)
+class TurnRequest:
+    """What `Runtime.run_turn` is asked for.
+
+    Attributes:
+        handle: Where.
+        prompt: The user's message.
+        request_id: Unique for each turn.
+        permissions: Who answers the agent's requests for permission.
+    """
+
+    handle: Handle
+    prompt: tuple[ContentBlock, ...]
+    request_id: str
+    permissions: PermissionPolicy
+
+
+@attrs.frozen(kw_only=True)
+class Done:
+    """A turn's normal end.
+
+    Attributes:
+        stop_reason: The backend's word; ``cancelled`` means it was stopped.
+    """
+
+    stop_reason: str = "end_turn"
+    usage: Usage | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RuntimeStatus:
+    """What a runtime knows about a handle.
+
+    Attributes:
+        summary: One line for people.
+        details: Anything else, as JSON values.
+    """
+
+    summary: str
+    session_id: str | None = None
+    agent_session_id: str | None = None
+    details: dict[str, Any] = attrs.field(factory=dict)
+
+
+class Runtime(ABC):
+    """Opens backend sessions and runs turns on them.
+
+    The manager enters it as an async context manager, once, and calls each
+    method in a task of its own under a deadline.  Every method must honour
+    Trio's cancellation: end without waiting for anything further.  One that
+    does not is left behind, counted and named in a warning.  For one handle
+    the manager never runs two turns at once; different handles run together.
+    """
+
+    async def __aenter__(self) -> Runtime:
+        """Get ready; connect to nothing yet."""
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Release everything."""
+
+    @abstractmethod
+    async def ensure_session(self, request: EnsureRequest) -> Handle:
+        """Open a backend session, or resume the one asked for.
+
+        If cancelled, what was opened meanwhile must be closed.
+
+        Raises:
+            BackendUnavailable: the agent cannot be reached.
+            SessionInitFailed: the agent refused; with `detail` ``"resume-failed"``
+                if only the resuming is impossible.
+            AuthenticationRequired: the agent wants to be authenticated.
+        """
+
+    @abstractmethod
+    async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
+        """Run one turn to its end, sending its events into `events`.
+
+        If cancelled, the backend may still be working: the manager asks for
+        its end with `cancel`, before it cancels this.
+        """
+
+    @abstractmethod
+    async def cancel(self, handle: Handle, reason: str) -> None:
+        """Stop the running turn; return when the backend *has stopped* it.
+
+        Called at most once for a turn, while `run_turn` is alive.
+        """
+
+    @abstractmethod
+    async def close(self, handle: Handle, reason: str) -> None:
+        """Release the handle.  It is not used again, whatever happens here."""
+
+    async def status(self, handle: Handle) -> RuntimeStatus | None:
+        """Ask how the handle is; None if the runtime cannot tell."""
+        return None
+
+    def is_alive(self, handle: Handle) -> bool:
+        """Whether the handle can be used at all; False once its connection is gone."""
+        return True
+
+    def is_quiet(self, handle: Handle) -> bool:
+        """Whether nothing of an earlier turn is unanswered on the handle.
+
+        Asked only about handles whose last turn could not be stopped in time.
+        """
+        return False
+
+
+# -- stores -------------------------------------------------------------------
+
+Mutate: TypeAlias = Callable[[SessionRecord | None], SessionRecord | None]
+"""From the stored record to the new one; None deletes.  Pure: it may run twice, and in a thread."""
+
+
+class SessionStore(ABC):
+    """Keeps a `SessionRecord` for each session.
+
+    An async context manager that the session manager enters and leaves.
+    """
+
+    async def __aenter__(self) -> SessionStore:
+        """Get ready; touch nothing yet."""
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Release everything."""
+
+    @abstractmethod
+    async def read(self, key: str) -> SessionRecord | None:
+        """Return the record under a canonical key, or None.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+
+    @abstractmethod
+    async def update(self, key: str, mutate: Mutate) -> SessionRecord | None:
+        """Replace a record by ``mutate(record)`` in one atomic step; return what is stored then.
+
+        Raises:
+            StoreError: it cannot be read or written; nothing changed.
+        """
+
+    @abstractmethod
+    async def list(self) -> tuple[SessionRecord, ...]:
+        """Return every record, ordered by key.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+
+
+# -- permissions --------------------------------------------------------------
+
+Decision: TypeAlias = Literal["allow", "deny", "cancel"]
+
+
+@attrs.frozen(kw_only=True)
+class PermissionOption:
+    """One answer the agent offers: `kind` allow_once, allow_always, reject_once or reject_always."""
+
+    id: str
+    name: str
+    kind: str
+
+
+@attrs.frozen(kw_only=True)
+class PermissionRequest:
+    """The agent asks before it uses a tool.
+
+    Attributes:
+        session: The session's key.
+        tool_call: What it wants to do, as far as it told.  Untrusted.
+        options: The answers it offers.
+        cwd: The session's working directory, if known.
+    """
+
+    session: str
+    tool_call: ToolCall
+    options: tuple[PermissionOption, ...]
+    cwd: str | None = None
+
+
+class PermissionPolicy(ABC):
+    """Decides what an agent may do."""
+
+    @abstractmethod
+    async def decide(self, request: PermissionRequest) -> Decision:
+        """Allow, deny, or cancel the request.
+
+        Runs in a task of its own, which is cancelled when the turn is asked to
+        stop.  An exception denies.  The option is then chosen by its kind; if
+        none fits, the request is cancelled.
+        """
+
+
+# -- instruments --------------------------------------------------------------
+
+
+class Instrument(ABC):
+    """Hears everything that happens to the turns of a manager."""
+
+    @abstractmethod
+    def record(self, record: TraceRecord) -> None:
+        """Take one record.  Must not block; an exception is logged and changes nothing."""
