@@ -1,0 +1,1 @@
+"""Agent sessions over ACP inside Trio programs."""
