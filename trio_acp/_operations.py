@@ -96,9 +96,7 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
     finally:
         if entry is not before and not entry.record.last_activity:
             ctx.cache.take_out(control.key)
-            await ctx.close_handle(
-                ctx.runtime(record.agent), entry.handle, "init-failed", limits.cleanup
-            )
+            await ctx.close_handle(ctx.runtime(record.agent), entry.handle, "init-failed", limits.cleanup)
 
 
 async def _store_started(ctx: Context, control: Control, entry: CacheEntry, deadline: float) -> None:
@@ -151,8 +149,10 @@ async def describe(
         StoreError: its metadata cannot be read in time.
     """
     entry = ctx.cache.get(key)
-    record = entry.record if entry is not None else await _read(
-        ctx, key, ephemeral, trio.current_time() + ctx.settings.limits.probe
+    record = (
+        entry.record
+        if entry is not None
+        else await _read(ctx, key, ephemeral, trio.current_time() + ctx.settings.limits.probe)
     )
     if record is None:
         raise SessionMissing(f"there is no session {key!r}; start it first")
@@ -173,9 +173,7 @@ async def describe(
     )
 
 
-async def _read(
-    ctx: Context, key: str, ephemeral: SessionRecord | None, deadline: float
-) -> SessionRecord | None:
+async def _read(ctx: Context, key: str, ephemeral: SessionRecord | None, deadline: float) -> SessionRecord | None:
     if ephemeral is not None:
         return ephemeral
     with trio.move_on_at(deadline):

@@ -115,7 +115,9 @@ class Session:
             elif self._ctx.queue.withdraw(self.key, request):
                 assert isinstance(request, Control)
                 request.settle(error=SessionClosed(f"session {self.key!r} was closed"))
-        report: CloseReport = await self.operate(lambda control: close_in_lane(self._ctx, control, reason, forget=forget))
+        report: CloseReport = await self.operate(
+            lambda control: close_in_lane(self._ctx, control, reason, forget=forget)
+        )
         return report
 
     async def status(self) -> SessionStatus:
@@ -322,4 +324,3 @@ def _is_cancellation(exc: BaseException | None) -> bool:
     if isinstance(exc, BaseExceptionGroup):
         return exc.split(trio.Cancelled)[1] is None
     return isinstance(exc, trio.Cancelled)
-

@@ -197,9 +197,7 @@ def _running(ctx: Context, opened: SessionRecord) -> Callable[[SessionRecord], S
 def _submit(ctx: Context, turn: TurnState, entry: CacheEntry) -> Call[Done]:
     turn.enter(Phase.RUNNING)
     runtime = ctx.runtime(entry.record.agent)
-    request = TurnRequest(
-        handle=entry.handle, prompt=turn.prompt, request_id=turn.id, permissions=ctx.permissions
-    )
+    request = TurnRequest(handle=entry.handle, prompt=turn.prompt, request_id=turn.id, permissions=ctx.permissions)
 
     async def submit() -> Done:
         if turn.stopping:  # a cause came after this task was started and before its first step
@@ -215,9 +213,7 @@ def _submit(ctx: Context, turn: TurnState, entry: CacheEntry) -> Call[Done]:
 # -- cleaning -----------------------------------------------------------------
 
 
-async def _clean_up(
-    ctx: Context, turn: TurnState, entry: CacheEntry | None, call: Call[Done] | None
-) -> CleanupState:
+async def _clean_up(ctx: Context, turn: TurnState, entry: CacheEntry | None, call: Call[Done] | None) -> CleanupState:
     """Run the ladder and, beside it, write the terminal state; say whether the backend stopped in time."""
     limits = turn.limits
     now = trio.current_time()
@@ -246,9 +242,7 @@ async def _clean_up(
     return "finished" if stopped else "deadline"
 
 
-async def _stop_backend(
-    ctx: Context, turn: TurnState, entry: CacheEntry, call: Call[Done], runtime: Runtime
-) -> bool:
+async def _stop_backend(ctx: Context, turn: TurnState, entry: CacheEntry, call: Call[Done], runtime: Runtime) -> bool:
     first = turn.log[0]
     cancelling: Call[None] | None = None
     if turn.submitted:
