@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from cattrs import Converter
@@ -30,6 +29,9 @@ from ._checks import (
     structure_int,
     structure_marker,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Where the wire does not just write our name in camelCase.  None: a hook of its own fills it.
 _WIRE_NAMES: Final[dict[tuple[type, str], str | None]] = {

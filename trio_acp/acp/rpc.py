@@ -7,8 +7,8 @@ synchronous, so nothing can come in between.
 
 What it guarantees:
 
-* A request's token comes back at most once: from `receive`, `forget`, `close`
-  or `break_`.  Whoever waited may be gone; the entry stays until the answer.
+* A request is settled at most once: by `receive`, `forget`, `close` or
+  `break_`.  Whoever waited may be gone; the entry stays until the answer.
 * One incoming request gets at most one reply: the second is None.
 * Nothing that looks like a response is ever answered, so two peers that
   misunderstand each other cannot go on answering each other for ever.
