@@ -136,7 +136,7 @@ class AgentSession:
             self._permissions[request_id] = scope
             try:
                 decision = await turn.permissions.decide(question)
-            except Exception:
+            except Exception:  # noqa: BLE001 - a broken policy denies
                 _log.exception("the permission policy failed; permission is denied")
                 decision = "deny"
             finally:
