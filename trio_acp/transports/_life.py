@@ -31,6 +31,11 @@ class Life:
         """Whether the connection can no longer be used."""
         return self._end is not None
 
+    @property
+    def reason(self) -> tuple[str, str] | None:
+        """How the connection ended, as message and detail."""
+        return self._end
+
     def end(self, message: str, *, detail: str = "disconnected") -> None:
         """Note that the connection has ended.  The first reason stays."""
         if self._end is None:

@@ -23,6 +23,22 @@ _NO_STATUS = 1005
 _TOO_BIG = 1009
 
 
+class _Below(trio.abc.AsyncResource):
+    """What a transport closes by force: the library's connection, then the stream, whatever the library left of it."""
+
+    def __init__(self, connection: trio_websocket.WebSocketConnection, stream: trio.abc.AsyncResource | None) -> None:
+        self._connection = connection
+        self._stream = stream
+
+    async def aclose(self) -> None:
+        """Close both; cancelled, by force."""
+        try:
+            await self._connection.aclose()
+        finally:
+            if self._stream is not None:
+                await self._stream.aclose()
+
+
 class WebSocketTransport(Transport):
     """One WebSocket connection.
 
@@ -40,7 +56,7 @@ class WebSocketTransport(Transport):
         connection_id: str | None = None,
     ) -> None:
         self._connection = connection
-        self._stream = connection if stream is None else stream
+        self._below = _Below(connection, stream)
         self._close_timeout = close_timeout
         self._max_message = max_message
         self.connection_id = connection_id
@@ -65,12 +81,13 @@ class WebSocketTransport(Transport):
                 await self._connection.send_message(message)
             except trio.Cancelled:
                 # Half a frame may be out.  The next message would be read as the rest of it, so there is no next one.
-                await self._break(SEND_CANCELLED)
+                self._life.end(SEND_CANCELLED)
+                with shielded(_FORCE_SECONDS):
+                    await trio.aclose_forcefully(self._below)
                 raise
             except (trio_websocket.ConnectionClosed, LocalProtocolError):
                 # Not noted as this side's end: what arrived before can still be received.
-                why, detail = self._describe_end()
-                await trio.lowlevel.checkpoint()
+                why, detail = self._life.reason or self._describe_end()
                 raise ConnectionLost(why, detail=detail) from None
 
     async def receive(self) -> str | bytes:
@@ -105,19 +122,10 @@ class WebSocketTransport(Transport):
             else:
                 await self._closed.wait()
         finally:
-            await self._force()
+            with shielded(_FORCE_SECONDS):
+                await trio.aclose_forcefully(self._below)
             self._closed.set()
         await trio.lowlevel.checkpoint()
-
-    async def _force(self) -> None:
-        with shielded(_FORCE_SECONDS):
-            await trio.aclose_forcefully(self._connection)
-        with shielded(_FORCE_SECONDS):
-            await trio.aclose_forcefully(self._stream)
-
-    async def _break(self, why: str) -> None:
-        self._life.end(why)
-        await self._force()
 
     async def _end(self) -> ConnectionLost | MessageTooLarge:
         already, (message, detail) = self._life.ended, self._describe_end()
@@ -167,7 +175,8 @@ class WebSocketTransport(Transport):
                         await answered.wait()
                     silent = not answered.is_set() and stream.heard_at < asked
                     if silent and self._parked_since is not None and self._parked_since <= asked:
-                        await self._break(f"the peer did not answer a ping within {interval:g} seconds")
+                        self._life.end(f"the peer did not answer a ping within {interval:g} seconds")
+                        await trio.aclose_forcefully(self._below)
                         nursery.cancel_scope.cancel(reason="ping: no answer")
                         break
                     asked = trio.current_time()

@@ -186,14 +186,15 @@ class _WebSocketDial:
         context = ssl.create_default_context() if self.ssl_context is None else self.ssl_context
         tls = trio.SSLStream(tcp, context, server_hostname=address.host, https_compatible=True)
         try:
-            await tls.do_handshake()
-        except trio.BrokenResourceError as error:
-            await _close_now(tls)
-            why = error.__cause__
-            words = getattr(why, "verify_message", None) or getattr(why, "reason", None) or "the server hung up"
-            raise BackendUnavailable(f"{address}: the TLS handshake failed: {words}", detail="tls") from error
+            try:
+                await tls.do_handshake()
+            except trio.BrokenResourceError as error:
+                why = error.__cause__
+                words = getattr(why, "verify_message", None) or getattr(why, "reason", None) or "the server hung up"
+                raise BackendUnavailable(f"{address}: the TLS handshake failed: {words}", detail="tls") from error
         except BaseException:
-            await _close_now(tls)
+            with shielded(_FORCE_SECONDS):
+                await trio.aclose_forcefully(tls)
             raise
         return tls
 
@@ -229,14 +230,13 @@ async def websocket_over_stream(
 
     Raises:
         BackendUnavailable: the handshake failed, as for `dial_websocket`.
-        InvalidOption: an argument has a value that it cannot have; the stream is closed.
+        InvalidOption: an argument has a value that it cannot have; the stream was not touched.
     """
-    try:
-        _require_ping_interval(ping_interval)
-        encoded = encode_headers(headers)
-    except InvalidOption:
-        await _close_now(stream)
-        raise
+    require_seconds("connect_timeout", connect_timeout)
+    require_seconds("close_timeout", close_timeout)
+    require_max_message(max_message)
+    _require_ping_interval(ping_interval)
+    encoded = encode_headers(headers)
     async with _open_websocket(
         stream,
         host,
@@ -306,12 +306,8 @@ async def _open_websocket(
             finally:
                 await transport.aclose()
     finally:
-        await _close_now(watched)
-
-
-async def _close_now(stream: trio.abc.AsyncResource) -> None:
-    with shielded(_FORCE_SECONDS):
-        await trio.aclose_forcefully(stream)
+        with shielded(_FORCE_SECONDS):
+            await trio.aclose_forcefully(watched)
 
 
 def _explain(error: OSError) -> tuple[bool, str]:
