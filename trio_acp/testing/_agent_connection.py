@@ -10,11 +10,13 @@ import attrs
 import trio
 
 from trio_acp._errors import WireError
+
 from ._agent_methods import INVALID_REQUEST, Methods, Refused
 from ._agent_turn import OpenRequest, OpenSession, Turn
 
 if TYPE_CHECKING:
     from trio_acp.abc import Transport
+
     from ._agent_store import AgentStore
     from ._agent_updates import Json
     from ._scripted_agent import ScriptedAgent

@@ -188,12 +188,12 @@ def _pieces(line: str) -> list[str]:
 
 
 def _step(number: int, piece: str) -> Step:
-    name, _, rest = piece.partition(" ")
+    name, rest = _first_word(piece)
     form = _FORMS.get(name)
     if form is None:
         return Step("echo", piece)
     try:
-        return _read(name, form, rest.strip())
+        return _read(name, form, rest)
     except ScriptError as error:
         shown = piece if len(piece) <= 60 else piece[:57] + "..."
         raise ScriptError(f"step {number}, {shown!r}: {error} (it is written: {form.usage})") from None
@@ -211,16 +211,20 @@ def _read(name: str, form: _Form, rest: str) -> Step:
         if param == "JSON":
             data, rest = _json(rest), ""
         elif param in _COUNTS or param in {"SECONDS", "CODE"}:
-            word, _, rest = rest.partition(" ")
+            word, rest = _first_word(rest)
             numbers.append(_number(param, word))
         elif param in _WORDS:
-            text, _, rest = rest.partition(" ")
+            text, rest = _first_word(rest)
         else:
             text, rest = rest, ""
-        rest = rest.strip()
     if rest:
         raise ScriptError(f"{rest!r} is too much")
     return Step(name, text, tuple(numbers), options, data)
+
+
+def _first_word(text: str) -> tuple[str, str]:
+    word, *rest = text.split(None, 1)
+    return word, rest[0] if rest else ""
 
 
 def _options(form: _Form, rest: str) -> tuple[dict[str, str], str]:
