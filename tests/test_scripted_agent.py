@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,9 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_acp._errors import ConnectionLost
 from trio_acp.abc import Transport
-from trio_acp.testing import WILD, Received, ScriptedAgent
+from trio_acp.testing import STEPS, WILD, Received, ScriptedAgent
+from trio_acp.testing import agent as agent_process
+from trio_acp.transports.memory import MemoryTransport, memory_transport_pair
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -24,53 +27,10 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-class Pipe(Transport):
-    """One end of a connection in memory, which can send bytes too."""
-
-    def __init__(self, out: trio.MemorySendChannel[str | bytes], into: trio.MemoryReceiveChannel[str | bytes]) -> None:
-        self._out, self._into = out, into
-
-    async def send(self, message: str) -> None:
-        await self._send(message)
-
-    async def send_bytes(self, message: bytes) -> None:
-        await self._send(message)
-
-    async def _send(self, message: str | bytes) -> None:
-        try:
-            await self._out.send(message)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise ConnectionLost("the pipe has ended") from None
-
-    async def receive(self) -> str | bytes:
-        try:
-            return await self._into.receive()
-        except (trio.EndOfChannel, trio.ClosedResourceError):
-            raise ConnectionLost("the pipe has ended") from None
-
-    async def aclose(self) -> None:
-        self._out.close()
-        self._into.close()
-        await trio.lowlevel.checkpoint()
-
-
-class TextPipe(Pipe):
-    """A pipe that cannot send bytes."""
-
-    send_bytes = None  # type: ignore[assignment]
-
-
-def pipes(room: float = math.inf) -> tuple[Pipe, Pipe]:
-    """Return both ends of a connection whose directions hold `room` messages each."""
-    there_in, there_out = trio.open_memory_channel[str | bytes](room)
-    back_in, back_out = trio.open_memory_channel[str | bytes](room)
-    return Pipe(there_in, back_out), Pipe(back_in, there_out)
-
-
 class Client:
     """Sends and receives JSON, numbers its requests, and answers nothing by itself."""
 
-    def __init__(self, transport: Pipe) -> None:
+    def __init__(self, transport: MemoryTransport) -> None:
         self.transport = transport
         self.requests = 0
 
@@ -125,11 +85,13 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(agent: ScriptedAgent, *, initialize: bool = True) -> AsyncIterator[Client]:
+async def connected(
+    agent: ScriptedAgent, *, initialize: bool = True, wrap: Callable[[Transport], Transport] | None = None
+) -> AsyncIterator[Client]:
     """Serve one connection of `agent` while the block runs; leaving disconnects, and the serving must end."""
-    near, far = pipes()
+    near, far = memory_transport_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(agent.serve, far)
+        nursery.start_soon(agent.serve, far if wrap is None else wrap(far))
         client = Client(near)
         if initialize:
             await client.response("initialize", {"protocolVersion": 1})
@@ -446,7 +408,7 @@ async def test_a_permission_offers_what_it_is_told() -> None:
 
 
 async def test_it_takes_back_its_own_request(autojump_clock: trio.testing.MockClock) -> None:
-    """`cancel-own-request` sends $/cancel_request with the id, waits for the answer, and needs none if answered before."""
+    """`cancel-own-request` sends $/cancel_request unless it was answered before, and waits for the answer."""
     async with connected(ScriptedAgent()) as client:
         session = await client.new()
         number = await client.prompt(session, "cancel-own-request 3")
@@ -511,7 +473,7 @@ async def test_endings(script: str, member: str, value: object) -> None:
 async def test_the_connection_ends_mid_turn(script: str, code: int | None) -> None:
     """What was said before is delivered, nothing after, no answer; `serve` returns by itself."""
     agent = ScriptedAgent()
-    near, far = pipes()
+    near, far = memory_transport_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(agent.serve, far)
         client = Client(near)
@@ -525,7 +487,7 @@ async def test_the_connection_ends_mid_turn(script: str, code: int | None) -> No
 
 async def test_serving_ends_when_a_send_fails() -> None:
     """An agent that is frozen notices the end of its connection as soon as it sends."""
-    near, far = pipes(0)
+    near, far = memory_transport_pair(0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ScriptedAgent().serve, far)
         client = Client(near)
@@ -569,13 +531,14 @@ async def test_a_cancel_stops_any_step(script: str, autojump_clock: trio.testing
     assert 1 == sum(received.method == "session/cancel" for received in agent.log)
 
 
-async def test_a_cancel_in_the_same_breath_as_the_prompt_is_kept() -> None:
-    """A cancel that arrives before the turn's task ran cancels it."""
+@pytest.mark.parametrize(("script", "reason"), [("say a; hang", "cancelled"), ("hang; refuse-cancel", "end_turn")])
+async def test_a_cancel_in_the_same_breath_as_the_prompt_is_kept(script: str, reason: str) -> None:
+    """A cancel that arrives before the turn's task ran cancels it, in the way its script says."""
     async with connected(ScriptedAgent()) as client:
         session = await client.new()
-        number = await client.prompt(session, "say a; hang")
+        number = await client.prompt(session, script)
         await client.cancel(session)
-        assert "cancelled" == (await client.rest(number))[1]["result"]["stopReason"]
+        assert reason == (await client.rest(number))[1]["result"]["stopReason"]
 
 
 @pytest.mark.parametrize("script", ["permission", "permission!", "request _x", "cancel-own-request 99"])
@@ -719,7 +682,7 @@ async def test_wild_slow_cleanup_then_late(autojump_clock: trio.testing.MockCloc
 
 async def test_messages_as_they_stand() -> None:
     """Raw texts, bytes, foreign updates and responses go out exactly as written."""
-    near, far = pipes()
+    near, far = memory_transport_pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ScriptedAgent().serve, far)
         client = Client(near)
@@ -736,19 +699,28 @@ async def test_messages_as_they_stand() -> None:
         await near.aclose()
 
 
+class TextOnly(Transport):
+    """A transport that cannot send bytes."""
+
+    def __init__(self, inner: Transport) -> None:
+        self._inner = inner
+
+    async def send(self, message: str) -> None:
+        await self._inner.send(message)
+
+    async def receive(self) -> str | bytes:
+        return await self._inner.receive()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
 async def test_bytes_are_left_out_where_the_transport_has_none() -> None:
     """`binary` does nothing on a transport that sends text only."""
-
-    class TextOnly(Transport):
-        def __init__(self, inner: Transport) -> None:
-            self.send, self.receive, self.aclose = inner.send, inner.receive, inner.aclose  # type: ignore[method-assign]
-
-    near, far = pipes()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(ScriptedAgent().serve, far)
-        client = Client(near)
-        await client.response("initialize", {"protocolVersion": 1})
-        await near.aclose()
+    async with connected(ScriptedAgent(), wrap=TextOnly) as client:
+        updates, answer = await client.turn(await client.new(), "binary 3; say a")
+        assert "a" == text_of(updates)
+        assert "end_turn" == answer["result"]["stopReason"]
 
 
 async def test_a_frozen_agent_reads_nothing(autojump_clock: trio.testing.MockClock) -> None:
@@ -922,17 +894,9 @@ async def test_the_process_speaks_over_stdio(tmp_path: Path) -> None:
         asked = {"jsonrpc": "2.0", "id": 3, "method": "session/prompt", "params": prompt}
         lines = "".join(json.dumps(message) + "\n" for message in (hello, opening, asked))
         async with trio.open_nursery() as nursery:
+            pipe = subprocess.PIPE
             process = await nursery.start(
-                lambda task_status: trio.run_process(
-                    argv,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    capture_stdout=False,
-                    capture_stderr=False,
-                    check=False,
-                    task_status=task_status,
-                )
+                partial(trio.run_process, argv, stdin=pipe, stdout=pipe, stderr=pipe, check=False)
             )
             await process.stdin.send_all(lines.encode())
             received = b""
@@ -951,3 +915,27 @@ async def test_the_process_speaks_over_stdio(tmp_path: Path) -> None:
         messages, code, errors = await run(resume, "history")
         assert "I remember 1 earlier turns" in messages[-2]["params"]["update"]["content"]["text"]
         assert (3, 0, b"") == (messages[-1]["id"], code, errors)
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (["--initialize-delay", "soon"], "invalid number of seconds value: 'soon'"),
+        (["--new-session-delay", "-1"], "invalid number of seconds value: '-1'"),
+        (["--id-prefix", "../x"], "cannot begin the ids of sessions"),
+        (["--state-dir", "/dev/null/x"], "/dev/null"),
+        (["--what"], "unrecognized arguments"),
+    ],
+)
+def test_bad_options_are_a_usage_error(argv: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An option that cannot be ends the program with 2 and says which."""
+    with pytest.raises(SystemExit) as caught:
+        agent_process.main(argv)
+    assert 2 == caught.value.code
+    assert complaint in capsys.readouterr().err
+
+
+def test_the_steps_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--steps` prints each step and what it does, and starts no agent."""
+    assert 0 == agent_process.main(["--steps"])
+    assert [usage.split()[0] for usage in STEPS] == [line.split()[0] for line in capsys.readouterr().out.splitlines()]

@@ -224,8 +224,8 @@ class Connection:
         try:
             if method == "session/prompt":
                 prompt = self._methods.prompt(params)
-                prompt.session.turn = turn = Turn(self, prompt.session, id, prompt.text)
-                self._nursery.start_soon(turn.run, prompt.steps, name="scripted agent: a turn")
+                prompt.session.turn = turn = Turn(self, prompt.session, id, prompt.text, prompt.steps)
+                self._nursery.start_soon(turn.run, name="scripted agent: a turn")
                 return []
             answers = self._methods.answers(method, params)
         except Refused as refused:

@@ -29,7 +29,7 @@ MODES: Final = ("ask", "code")
 """The ids of the modes that every session offers."""
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer, not a fault
+class Refused(Exception):
     """A request is answered with an error."""
 
     def __init__(self, code: int, message: str, data: object = None) -> None:

@@ -89,7 +89,9 @@ class Turn:
     stops only when that has been answered: four real agents are like this.
     """
 
-    def __init__(self, wire: Wire, session: OpenSession, request_id: object, prompt: str) -> None:
+    def __init__(
+        self, wire: Wire, session: OpenSession, request_id: object, prompt: str, steps: tuple[Step, ...]
+    ) -> None:
         self._wire = wire
         self._session = session
         self._request_id = request_id
@@ -99,11 +101,12 @@ class Turn:
         self._cancels = 0
         self._stopped = False
         self._answered = False
-        # What the steps so far have asked for:
+        # How the script wants the turn to end.  Decided before its first step: a cancel may come as early as that.
         self._ignore = 0.0
         self._refuse = self._reject = self._run_on = self._sticky = self._poison = False
         self._duplicate: str | None = None
         self._late: tuple[int, float] = (0, 0.0)
+        self._steps = [step for step in steps if not self._arrange(step)]
 
     # -- what the client does ---------------------------------------------------
 
@@ -140,7 +143,7 @@ class Turn:
 
     # -- what the agent does ----------------------------------------------------
 
-    async def run(self, steps: tuple[Step, ...]) -> None:
+    async def run(self) -> None:
         """Play the steps and answer the prompt.  If cancelled, it answers nothing."""
         turns = self._session.memory.turns
         turns.append(self._memory)
@@ -151,7 +154,7 @@ class Turn:
             self._begin_to_stop()
         ending: Json = {"result": {"stopReason": "end_turn"}}
         with self._scope:
-            ending = await self._play(steps, ending)
+            ending = await self._play(ending)
         self._wire.save(self._session)
         if not self._answered:
             await self._wire.put(self._answer(self._after_cancel(ending) if self._stopped else ending))
@@ -177,9 +180,9 @@ class Turn:
     def _response(self, ending: Json) -> Json:
         return {"jsonrpc": "2.0", "id": self._request_id, **ending}
 
-    async def _play(self, steps: tuple[Step, ...], ending: Json) -> Json:
+    async def _play(self, ending: Json) -> Json:
         await trio.lowlevel.checkpoint()
-        for step in steps:
+        for step in self._steps:
             self._session.calls += step.name in {"tool", "permission", "permission!", "cancel-own-request"}
             updates = updates_of(step, f"call-{self._session.calls}")
             if updates is None:
@@ -247,11 +250,11 @@ class Turn:
             case "binary":
                 await self._wire.put(b"\0" * step.count(0))
             case _:
-                self._arrange(step)
+                raise AssertionError(f"the step {step.name!r} has no meaning")
         return None
 
-    def _arrange(self, step: Step) -> None:
-        """Note a step that changes how the turn will end."""
+    def _arrange(self, step: Step) -> bool:
+        """Note a step that is about how the turn will end; say whether it is one."""
         match step.name:
             case "ignore-cancel":
                 self._ignore = step.number(0)
@@ -270,7 +273,8 @@ class Turn:
             case "duplicate-response":
                 self._duplicate = step.text or "end_turn"
             case _:
-                raise AssertionError(f"the step {step.name!r} has no meaning")
+                return False
+        return True
 
     # -- requests to the client -------------------------------------------------
 

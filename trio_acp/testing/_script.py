@@ -9,6 +9,9 @@ value, ``key=WORD`` may stand anywhere among the text, and anything else is
 text.  Brackets mark what may be left out.  ``JSON`` and ``LINE`` reach to the
 end of the line, semicolons included.
 
+The steps about cancels and about what follows the answer hold for the whole
+turn, wherever they stand; the others are done in order.
+
 Text that begins with no step's name is echoed, so that an ordinary prompt
 gets an ordinary reply.  A step that is written wrongly fails the whole script
 before anything is done, with a `ScriptError` that names it.
@@ -51,16 +54,16 @@ STEPS: Final[Mapping[str, str]] = {
     "error CODE MESSAGE": "answers the prompt with a JSON-RPC error",
     "close": "closes the connection, in order",
     "crash [CODE]": "the process exits with CODE (default 1); in-process, the connection breaks",
-    # what it makes of a cancel
+    # what it makes of a cancel, and what follows its answer: true of the whole turn, wherever it stands
     "ignore-cancel SECONDS": "goes on for so long after a cancel, then stops",
     "refuse-cancel": "answers `end_turn` after a cancel",
     "reject-cancel": "answers a cancel with an error, and goes on as if there had been none",
     "run-on": "answers `cancelled` at once, and goes on with its steps",
     "sticky-cancel": "a cancel stops this turn, and the session's next turn too",
     "double-cancel-poison": "two cancels make the session's next permission fail without being asked",
-    # what no agent should send
     "late N [SECONDS]": "N updates after the response, SECONDS apart",
     "duplicate-response [REASON]": "answers the prompt a second time",
+    # what no agent should send
     "unknown-response": "answers a request that was never made",
     "bad-response": "answers the prompt with a stop reason that is a number",
     "other-session [ID]": "an update for another session",
