@@ -84,6 +84,13 @@ class Client:
         await wait_all_tasks_blocked()
 
 
+async def serve(
+    agent: ScriptedAgent, transport: Transport, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    task_status.started()
+    await agent.serve(transport)
+
+
 @asynccontextmanager
 async def connected(
     agent: ScriptedAgent, *, initialize: bool = True, wrap: Callable[[Transport], Transport] | None = None
@@ -91,7 +98,7 @@ async def connected(
     """Serve one connection of `agent` while the block runs; leaving disconnects, and the serving must end."""
     near, far = memory_transport_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(agent.serve, far if wrap is None else wrap(far))
+        await nursery.start(serve, agent, far if wrap is None else wrap(far))
         client = Client(near)
         if initialize:
             await client.response("initialize", {"protocolVersion": 1})

@@ -319,8 +319,8 @@ class Turn:
         take_back_after: float | None = None,
     ) -> Json:
         """Ask the client; return its result, or ``{"error": ...}``."""
-        request = await self._wire.ask(method, params, option_ids)
         self._asking = True
+        request = await self._wire.ask(method, params, option_ids)
         if take_back_after is not None:
             with trio.move_on_after(take_back_after):
                 await request.answered.wait()
