@@ -24,7 +24,8 @@ from .schema import (
 
 if TYPE_CHECKING:
     from ..abc import Decision, EventSink, TurnRequest
-    from .connection import Connection, PendingReply
+    from .connection import Connection
+    from .pending import PendingReply
     from .rpc import RequestId
     from .schema import RequestPermissionRequest, SessionModes
 
