@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from .._errors import ConnectionLost, InvalidMessage, RequestFailed, TurnFailed
-from .._events import PermissionAnswered, ToolCall, ToolCallUpdate
+from .._events import PermissionAnswered, ToolCall
 from .._permissions import choose_option
 from ..abc import Done, PermissionRequest
 from .codec import structure_update, unstructure
@@ -20,6 +20,7 @@ from .schema import (
     PromptRequest,
     PromptResponse,
     RequestPermissionResponse,
+    ToolCallUpdate,
 )
 
 if TYPE_CHECKING:
