@@ -123,10 +123,13 @@ async def _attempt(ctx: Context, turn: TurnState) -> tuple[CacheEntry | None, Ca
         entry = await _prepare(ctx, turn)
     except AcpError as error:
         turn.note(Cause(kind="failure", time=trio.current_time(), error=error))
+    gate = turn.deadline + turn.limits.grace
+    if trio.current_time() >= gate and not turn.stopping:
+        turn.stop("deadline", trio.current_time(), "turn-timeout")
     if entry is None or turn.stopping:
         return entry, None
     call = _submit(ctx, turn, entry)
-    await turn.wait_for(call, turn.deadline + turn.limits.grace)
+    await turn.wait_for(call, gate)
     if not turn.stopping:
         turn.stop("deadline", trio.current_time(), "turn-timeout")
     return entry, call
