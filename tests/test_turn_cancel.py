@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from turn_kit import AtStep, C, J, OnTask, Recorder, Watched, check_trace, installed, one_session, our_tasks, run_virtual
+from turn_kit import (
+    AtStep,
+    C,
+    J,
+    OnTask,
+    Recorder,
+    Watched,
+    check_trace,
+    installed,
+    one_session,
+    our_tasks,
+    run_virtual,
+)
 
 from trio_acp import BackendUnavailable, Completed, Stopped, TextDelta, TurnFailed, TurnTimedOut
 from trio_acp.abc import Done
