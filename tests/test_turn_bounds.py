@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from turn_kit import LIMITS, SETTINGS, AwkwardStore, C, G, J, Recorder, T, check_trace, one_session
+from turn_kit import LIMITS, AwkwardStore, C, G, J, Recorder, T, check_trace, one_session
 
 from trio_acp import Limits, Settings, Stopped, TimedOut, TurnFailed, TurnTimedOut
 from trio_acp.testing import FakeRuntime, Hang, Sleep, Swallow
@@ -212,4 +212,3 @@ async def test_the_manager_waits_for_stragglers_and_says_where_they_are(
     assert pytest.approx(23) == trio.current_time()
     reports = [line for line in caplog.messages if "does not end; it waits at" in line and "_swallow" in line]
     assert 4 == len(reports)
-
