@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import queue
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, cast
 
 import outcome
 import trio
@@ -116,4 +116,4 @@ def in_trio(async_rule: Callable[Concatenate[M, P], Awaitable[T]]) -> Callable[C
     def rule(self: M, *args: P.args, **kwargs: P.kwargs) -> T:
         return self.trio.call(functools.partial(async_rule, self, *args, **kwargs))
 
-    return rule
+    return cast("Callable[Concatenate[M, P], T]", rule)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
 import trio
 
 from trio_acp._calls import Call, Calls
 
 if TYPE_CHECKING:
+    import pytest
     from trio.testing import MockClock
 
 

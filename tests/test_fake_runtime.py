@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from trio_acp import TextDelta
-from trio_acp.abc import Done, EnsureRequest, TurnRequest
 from trio_acp._permissions import DenyAll
+from trio_acp.abc import Done, EnsureRequest, TurnRequest
 from trio_acp.testing import FakeHandle, FakeRuntime, Hang, Raise, Run, Sleep, Swallow
 
 if TYPE_CHECKING:

@@ -127,9 +127,7 @@ async def test_another_refusal_is_told(autojump_clock: MockClock) -> None:
 
 @pytest.mark.parametrize("how", ["raises", "hangs"])
 @pytest.mark.parametrize("resumed", [True, False])
-async def test_a_start_that_cannot_be_stored_is_rolled_back(
-    how: str, resumed: bool, autojump_clock: MockClock
-) -> None:
+async def test_a_start_that_cannot_be_stored_is_rolled_back(how: str, resumed: bool, autojump_clock: MockClock) -> None:
     """The store fails: StoreError, and what was opened, or resumed, is closed again."""
     store = AwkwardStore()
     if resumed:
@@ -156,9 +154,7 @@ async def test_a_start_that_cannot_be_stored_is_rolled_back(
 
 @pytest.mark.parametrize("where", ["read", "ensure", "update"])
 @pytest.mark.parametrize("resumed", [True, False])
-async def test_a_cancelled_start_closes_what_it_opened(
-    where: str, resumed: bool, autojump_clock: MockClock
-) -> None:
+async def test_a_cancelled_start_closes_what_it_opened(where: str, resumed: bool, autojump_clock: MockClock) -> None:
     """Cancelled anywhere, at once: nothing stays open, and the lane is free for the next operation."""
     store = AwkwardStore()
     if resumed:
@@ -281,11 +277,11 @@ async def test_a_cancelled_status_is_over_at_once(autojump_clock: MockClock) -> 
     """Neither a hung runtime nor a hung store holds up a caller that gave up, nor the lane."""
     store = AwkwardStore()
     async with one_session(FakeRuntime(status=[Hang()]), store=store) as (manager, session):
-        with trio.move_on_at(1):
+        with trio.move_on_after(1):
             await session.status()
         assert 1 == trio.current_time()
         store.hang_read = True
-        with trio.move_on_at(2):
+        with trio.move_on_after(1):
             await manager.session("other").status()
         assert 2 == trio.current_time()
         assert 0 == await manager.session("other").cancel()

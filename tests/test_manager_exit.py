@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
-    from trio_acp import Outcome, Session
-    from trio_acp import SessionRecord
+    from trio_acp import Outcome, Session, SessionRecord
     from trio_acp.abc import Handle, Mutate
 
 
@@ -58,14 +57,11 @@ async def test_leaving_stops_turns_and_closes_all_sessions_in_parallel(autojump_
 @pytest.mark.parametrize("hangs", ["run", "cancel", "both"])
 async def test_leaving_is_bounded(hangs: str, autojump_clock: MockClock) -> None:
     """Twice cleanup for the turns and cleanup for the sessions is the most; here one for each."""
-    runtime = FakeRuntime(
-        [Hang(stops=hangs == "cancel")], cancel=[] if hangs == "run" else [Hang()], close=[Hang()]
-    )
+    runtime = FakeRuntime([Hang(stops=hangs == "cancel")], cancel=[] if hangs == "run" else [Hang()], close=[Hang()])
     outcomes: list[Outcome] = []
-    async with trio.open_nursery() as nursery:
-        async with one_session(runtime) as (_manager, session):
-            nursery.start_soon(keep_prompting, session, outcomes)
-            await trio.sleep(1)
+    async with trio.open_nursery() as nursery, one_session(runtime) as (_manager, session):
+        nursery.start_soon(keep_prompting, session, outcomes)
+        await trio.sleep(1)
     assert pytest.approx(1 + (J if hangs == "run" else C) + C) == trio.current_time()
     assert Stopped(by="shutdown") == outcomes[0]
 
@@ -212,10 +208,9 @@ async def test_a_close_that_runs_at_the_exit_is_not_cut_off(autojump_clock: Mock
     async def close() -> None:
         reports.append((await session.close()).closed)
 
-    async with trio.open_nursery() as nursery:
-        async with one_session(runtime) as (_manager, session):
-            nursery.start_soon(close)
-            await trio.sleep(1)
+    async with trio.open_nursery() as nursery, one_session(runtime) as (_manager, session):
+        nursery.start_soon(close)
+        await trio.sleep(1)
     assert ([True], 1.5) == (reports, trio.current_time())
 
 
@@ -223,11 +218,10 @@ async def test_leaving_right_after_admission(autojump_clock: MockClock) -> None:
     """A turn admitted in the last step, its actor not yet run, is Stopped by shutdown."""
     outcomes: list[Outcome] = []
     runtime = FakeRuntime()
-    async with trio.open_nursery() as nursery:
-        async with one_session(runtime) as (manager, session):
-            nursery.start_soon(keep_prompting, session, outcomes)
-            while not manager.statistics().submitted:
-                await trio.lowlevel.checkpoint()
+    async with trio.open_nursery() as nursery, one_session(runtime) as (manager, session):
+        nursery.start_soon(keep_prompting, session, outcomes)
+        while not manager.statistics().submitted:
+            await trio.lowlevel.checkpoint()
     assert [Stopped(by="shutdown")] == outcomes or [Completed()] == outcomes
     assert manager.statistics().submitted == 1 == manager.statistics().stopped + manager.statistics().completed
 
@@ -240,11 +234,10 @@ def test_ctrl_c_leaves_nothing(presses: int) -> None:
 
     async def main() -> None:
         try:
-            async with one_session(runtime) as (_manager, session):
-                async with session.turn("x"):
-                    await trio.sleep(1)
-                    signal.raise_signal(signal.SIGINT)
-                    await trio.sleep_forever()
+            async with one_session(runtime) as (_manager, session), session.turn("x"):
+                await trio.sleep(1)
+                signal.raise_signal(signal.SIGINT)
+                await trio.sleep_forever()
         finally:
             left.append(our_tasks())
 
@@ -292,4 +285,3 @@ async def test_a_hung_sqlite_write_costs_its_deadline_only(tmp_path: Path) -> No
             await session.prompt("y")
             [record] = await manager.stored_sessions()
             assert "idle" == record.state
-

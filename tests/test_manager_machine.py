@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import attrs
@@ -16,19 +17,25 @@ from trio_acp import AcpError, QueueFull, TextDelta, open_session_manager
 from trio_acp.testing import FakeRuntime, Hang, Raise, Sleep, Swallow
 
 if TYPE_CHECKING:
-    from trio_acp import Mode, SessionManager, Turn
+    from trio_acp import SessionManager, Turn
+    from trio_acp.abc import Mode
+    from trio_acp.testing.fake import Step
 
 KEYS = st.sampled_from(["a", "b"])
 SECONDS = st.sampled_from([0.05, 0.1, 0.5, 1.0, 2.0, 6.0, 30.0])
 BOUND = T + G + 2 * C + 2 * J
-CALLS = {
+CALLS: dict[str, list[Step]] = {
     "quick": [],
     "slow": [Sleep(1)],
     "hung": [Hang()],
     "stubborn": [Swallow(3)],
     "failing": [Raise(OSError("planted"))],
 }
-TURNS = {**CALLS, "stops": [TextDelta("x"), Hang(stops=True)], "talks": [TextDelta("x"), Sleep(1), TextDelta("y")]}
+TURNS: dict[str, list[Step]] = {
+    **CALLS,
+    "stops": [TextDelta("x"), Hang(stops=True)],
+    "talks": [TextDelta("x"), Sleep(1), TextDelta("y")],
+}
 
 
 @attrs.define(eq=False)
@@ -73,16 +80,12 @@ class ManagerMachine(TrioMachine):
     def in_background(self, async_fn: object, *args: object) -> None:
         async def run() -> None:
             assert callable(async_fn)
-            try:
+            with contextlib.suppress(AcpError):
                 await async_fn(*args)
-            except AcpError:
-                pass
 
-        async def start() -> None:
-            assert self.trio.nursery is not None
-            self.trio.nursery.start_soon(run)
-
-        self.trio.call(start)
+        assert self.trio.nursery is not None
+        self.trio.nursery.start_soon(run)
+        self.trio.call(trio.lowlevel.checkpoint)
 
     @rule(key=KEYS, burst=st.integers(1, 3))
     def submit(self, key: str, burst: int) -> None:
@@ -118,7 +121,8 @@ class ManagerMachine(TrioMachine):
     @in_trio
     async def stop_a_turn(self, data: st.DataObject) -> None:
         turn = data.draw(st.sampled_from(self.prompts)).turn
-        assert turn.cancel("by the machine") == (turn.outcome is None)
+        unsettled = turn.outcome is None
+        assert unsettled == turn.cancel("by the machine")
 
     @rule(key=KEYS)
     def cancel_a_session(self, key: str) -> None:
@@ -203,4 +207,5 @@ class ManagerMachine(TrioMachine):
 
 
 TestManager = ManagerMachine.TestCase
-TestManager.settings = settings(max_examples=max(20, settings.default.max_examples // 2), stateful_step_count=25)
+assert settings.default is not None
+TestManager.settings = settings(max_examples=settings.default.max_examples, stateful_step_count=25)

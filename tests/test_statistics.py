@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def test_every_turn_is_in_one_column_at_every_instant(autojump_clock: MockClock) -> None:
-    """submitted = queued + active + completed + failed + timed_out + stopped, at each record of the trace."""
+    """Submitted = queued + active + completed + failed + timed_out + stopped, at each record of the trace."""
     watched = Watched()
     runtime = FakeRuntime([TextDelta("x"), Sleep(1)])
     async with one_session(runtime, instrument=watched) as (manager, session), trio.open_nursery() as nursery:

@@ -32,10 +32,17 @@ async def test_the_records_of_a_good_turn(autojump_clock: MockClock) -> None:
         async with session.turn("x") as turn:
             async for _ in turn:
                 pass
-    assert (
-        ["admitted", "dequeued", "ready", "submitted", "first_event", "cause", "decided", "settled", "released"]
-        == recorder.names(turn.request_id)
-    )
+    assert [
+        "admitted",
+        "dequeued",
+        "ready",
+        "submitted",
+        "first_event",
+        "cause",
+        "decided",
+        "settled",
+        "released",
+    ] == recorder.names(turn.request_id)
     check_trace(recorder)
     [settled] = [record for record in recorder.records if record.name == "settled"]
     assert ("k", {"outcome": "Completed"}) == (settled.session, settled.data)

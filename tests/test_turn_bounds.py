@@ -16,7 +16,9 @@ from trio_acp.testing import FakeRuntime, Hang, Sleep, Swallow
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
-MODES = ("persistent", "oneshot")
+    from trio_acp.abc import Mode
+
+MODES: tuple[Mode, ...] = ("persistent", "oneshot")
 CASES = list(itertools.product(("hung", "prompt"), ("hung", "prompt"), ("hung", "prompt"), MODES))
 
 
@@ -36,7 +38,7 @@ def seconds_of_cleanup(run: str, cancel: str, close: str, mode: str) -> float:
 
 @pytest.mark.parametrize(("run", "cancel", "close", "mode"), CASES)
 async def test_a_hung_turn_returns_at_the_exact_second(
-    run: str, cancel: str, close: str, mode: str, autojump_clock: MockClock
+    run: str, cancel: str, close: str, mode: Mode, autojump_clock: MockClock
 ) -> None:
     """T+1 if the stream ends by itself, +join if it has to be cancelled, +2 if `cancel` hangs; oneshot +0 or +2."""
     recorder = Recorder()
@@ -55,7 +57,7 @@ async def test_a_hung_turn_returns_at_the_exact_second(
 
 @pytest.mark.parametrize(("run", "cancel", "close", "mode"), CASES)
 async def test_a_cancelled_caller_returns_at_the_exact_second(
-    run: str, cancel: str, close: str, mode: str, autojump_clock: MockClock
+    run: str, cancel: str, close: str, mode: Mode, autojump_clock: MockClock
 ) -> None:
     """A caller cancelled at second 1 gets its own Cancelled at 1 plus the ladder's cost, never later."""
     async with one_session(runtime_for(run, cancel, close), mode=mode) as (manager, session):
@@ -71,9 +73,9 @@ async def test_a_cancelled_caller_returns_at_the_exact_second(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("by", ["deadline", "caller"])
 async def test_an_adapter_that_swallows_cancellation_costs_two_joins(
-    swallowing: str, mode: str, by: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    swallowing: str, mode: Mode, by: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The bound of the same adapter, had it honoured cancellation, plus 2·join; it is counted, and named in a warning."""
+    """The bound had it honoured cancellation, plus 2·join; it is counted, and named in a warning."""
     resists = ["run", "cancel", "close"] if swallowing == "all" else swallowing.split()
     runtime = FakeRuntime(
         [Swallow(30)] if "run" in resists else [Hang(stops=True)],

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from trio_acp.abc import Mode
+    from trio_acp.testing.fake import Step
 
 
 # -- in the queue --------------------------------------------------------------
@@ -41,7 +42,7 @@ async def test_a_withdrawn_prompt_costs_nothing_and_never_reaches_the_agent(auto
     async with one_session(runtime) as (manager, session), trio.open_nursery() as nursery:
         nursery.start_soon(session.prompt, "first")
         await trio.sleep(1)
-        with trio.move_on_at(2) as scope:
+        with trio.move_on_after(1) as scope:
             await session.prompt("withdrawn")
         assert (True, 2) == (scope.cancelled_caught, trio.current_time())
         assert (1, 0) == (manager.statistics().stopped, manager.statistics().queued)
@@ -206,10 +207,10 @@ async def test_the_first_cause_decides(autojump_clock: MockClock) -> None:
 
 
 async def test_many_causes_make_one_cancel(autojump_clock: MockClock) -> None:
-    """User, close, caller and deadline together: `Runtime.cancel` is called once, with the first reason, in one budget."""
+    """User, close and caller together: `Runtime.cancel` is called once, with the first reason, in one budget."""
     runtime = FakeRuntime([Hang()], cancel=[Hang()])
     async with one_session(runtime) as (_manager, session), trio.open_nursery() as nursery:
-        with trio.move_on_at(2):
+        with trio.move_on_after(2):
             async with session.turn("x", timeout=1) as turn:
                 await trio.sleep(0.5)
                 nursery.start_soon(session.cancel, "one")
@@ -340,8 +341,8 @@ SCENARIOS: dict[str, Callable[[], FakeRuntime]] = {
 }
 
 
-def _retried_once(tried: list[int]) -> Callable[[object], list[object]]:
-    def steps(request: object) -> list[object]:
+def _retried_once(tried: list[int]) -> Callable[[object], list[Step]]:
+    def steps(request: object) -> list[Step]:
         tried.append(1)
         return [Raise(BackendUnavailable("not yet", retryable=True))] if len(tried) == 1 else [Sleep(1)]
 
@@ -352,7 +353,7 @@ def _retried_once(tried: list[int]) -> Callable[[object], list[object]]:
 @pytest.mark.parametrize("by", ["user", "caller", "shutdown"])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_stop_at_every_step_keeps_every_promise(name: str, by: str, mode: Mode) -> None:
-    """Wherever the stop falls: bound, one outcome, one cancel, nothing submitted after it, counts add up, no task left."""
+    """Wherever the stop falls: the bound, one outcome, one cancel, nothing submitted after it, no task left."""
     for after in (True, False):
         for n in range(1, 200):
             if not stop_at_step(name, by, mode, n, after=after):

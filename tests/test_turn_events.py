@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from trio_acp.abc import EventSink
+    from trio_acp.testing.fake import Step
 
 
 async def test_events_arrive_in_order_and_iteration_ends(autojump_clock: MockClock) -> None:
@@ -35,7 +36,7 @@ async def test_events_arrive_in_order_and_iteration_ends(autojump_clock: MockClo
     call = ToolCall(id="1", title="ls")
     done = ToolCall(id="1", title="ls", status="completed")
     usage = Usage(used=1, size=9)
-    script = [TextDelta("a"), call, Sleep(1), TextDelta("b"), done, usage]
+    script: list[Step] = [TextDelta("a"), call, Sleep(1), TextDelta("b"), done, usage]
     async with one_session(FakeRuntime(script)) as (_manager, session):
         turn = session.turn("x")
         assert (None, None) == (turn.outcome, turn.reply)
@@ -54,7 +55,7 @@ async def test_events_arrive_in_order_and_iteration_ends(autojump_clock: MockClo
 async def test_a_usage_in_the_answer_counts(autojump_clock: MockClock) -> None:
     """The answer's usage is the last one."""
     usage = Usage(used=2, size=9)
-    script = [Usage(used=1, size=9), Done(stop_reason="max_tokens", usage=usage)]
+    script: list[Step] = [Usage(used=1, size=9), Done(stop_reason="max_tokens", usage=usage)]
     async with one_session(FakeRuntime(script)) as (_manager, session):
         reply = await session.prompt("x")
     assert (Completed("max_tokens"), usage) == (reply.outcome, reply.usage)
@@ -134,8 +135,8 @@ async def test_iteration_raises_once_after_the_last_event(kind: str, autojump_cl
         seen = []
         async with session.turn("x") as turn:
             with pytest.raises(TurnFailed if kind == "failed" else TurnTimedOut) as caught:
-                async for event in turn:
-                    seen.append(event)
+                while True:
+                    seen.append(await turn.__anext__())
             assert [] == [event async for event in turn]
         assert [TextDelta("a"), TextDelta("b")] == seen
         assert "ab" == caught.value.partial
@@ -207,7 +208,7 @@ async def test_a_slow_consumer_fails_its_own_turn_only(autojump_clock: MockClock
 async def test_one_event_of_any_size_fits(autojump_clock: MockClock) -> None:
     """The limit is for what waits, not for a single event; reading makes room again."""
     big = TextDelta("x" * 5000)
-    script = [big, Sleep(1), big, Sleep(1), big]
+    script: list[Step] = [big, Sleep(1), big, Sleep(1), big]
     async with one_session(FakeRuntime(script), settings=Settings(max_buffered=1000)) as (_manager, session):
         async with session.turn("x") as turn:
             assert [big, big, big] == [event async for event in turn]

@@ -88,7 +88,8 @@ async def _open(
             discard=functools.partial(ctx.close_late, runtime),
         )
         await request.wait_for(call, deadline)
-        if request.stopping or not call.finished:
+        stopping: bool = request.stopping  # it may have become so while we waited
+        if stopping or not call.finished:
             await ctx.calls.stop(call, reason="nobody waits for this session any more")
             if request.stopping:
                 return None

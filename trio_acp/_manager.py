@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -29,6 +29,7 @@ from .stores import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from ._calls import Call
     from ._events import ContentBlock
     from ._outcomes import Reply
     from ._records import Mode
@@ -206,7 +207,7 @@ async def _shut_down(ctx: Context) -> None:
         for request in running:
             await request.settled.wait()
     with shielded(limits.cleanup + 2 * limits.join):
-        closing = [ctx.calls.start("save", ctx.save_unsaved, trio.current_time() + limits.cleanup)]
+        closing: list[Call[Any]] = [ctx.calls.start("save", ctx.save_unsaved, trio.current_time() + limits.cleanup)]
         for key in ctx.cache:
             entry = ctx.cache.take_out(key)
             assert entry is not None
