@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ._outcomes import CleanupState
     from ._limits import Limits
+    from ._outcomes import CleanupState
 
 
 class AcpError(Exception):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from contextlib import contextmanager
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import trio
@@ -41,11 +42,11 @@ def shielded(seconds: float) -> Iterator[trio.CancelScope]:
 
 
 def await_stack(task: trio.lowlevel.Task) -> str:
-    """Return where a task waits, outermost frame first, as ``file:line name`` steps."""
+    """Return where a task waits, outermost frame first, as ``file:line name``."""
     steps = []
     for frame, line in task.iter_await_frames():
         code = frame.f_code
-        steps.append(f"{code.co_filename}:{line} {code.co_qualname}")
+        steps.append(f"{PurePath(code.co_filename).name}:{line} {code.co_qualname}")
     return " -> ".join(steps)
 
 

@@ -7,7 +7,6 @@ keeps the sessions in a file, for agents that do not outlive their connection.
 The prompt is one word, the name of a ``do_`` method below.
 """
 
-# flake8: noqa: ASYNC124, ASYNC910 - it runs on asyncio, where these promises are not made
 from __future__ import annotations
 
 import argparse

@@ -1,0 +1,58 @@
+"""Tasks of this repository: ``nox`` runs the first four, ``nox -l`` lists them all.
+
+Every session also is a plain command, which its body shows.
+"""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_external_run = True
+nox.options.sessions = ["lint", "typing", "tests", "demo"]
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests and measure branch coverage, subprocesses included; arguments go to pytest instead."""
+    session.install("-e", ".[tests]")
+    session.run("python", "-m", "pytest", *(session.posargs or ["--cov"]))
+
+
+@nox.session
+def deep(session: nox.Session) -> None:
+    """Run the tests with a hundred times as many Hypothesis examples."""
+    session.install("-e", ".[tests]")
+    session.run("python", "-m", "pytest", "--timeout=1800", *session.posargs, env={"HYPOTHESIS_PROFILE": "deep"})
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check the types of the package, the tests and the examples."""
+    session.install("-e", ".[tests]", "mypy")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, formatting and the rules of structured concurrency."""
+    session.install("ruff", "flake8", "flake8-async")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("flake8", "--select", "ASYNC", ".")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run the demonstration."""
+    session.install("-e", ".")
+    session.run("trio-acp", "demo", *session.posargs)
+
+
+@nox.session
+def interop(session: nox.Session) -> None:
+    """Run against agents and clients made elsewhere, which the tests install; they say which cannot be had."""
+    session.install("-e", ".[tests]")
+    session.run("python", "-m", "pytest", "tests/interop", *session.posargs)

@@ -1,0 +1,13 @@
+"""How hard Hypothesis looks: HYPOTHESIS_PROFILE=dev, ci or deep; on a build machine ci."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+# No deadline for a single example: it would measure the machine, not the code.
+settings.register_profile("dev", max_examples=50, deadline=None)
+settings.register_profile("ci", max_examples=150, deadline=None)
+settings.register_profile("deep", max_examples=5000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))

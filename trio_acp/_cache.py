@@ -1,0 +1,73 @@
+"""The open handles, one for each live session.
+
+Synchronous and without I/O.  An entry owns its handle: whoever takes an entry
+out has to close the handle, and there is no other way out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._records import SessionRecord
+    from .abc import Handle
+
+
+@attrs.define(eq=False, kw_only=True)
+class CacheEntry:
+    """One live session.
+
+    Attributes:
+        handle: The open backend session; compared by identity.
+        record: Its metadata as last stored.
+        suspect: True while the handle owes an answer: it must be found quiet
+            or closed before it is used again.
+        last_used: Trio's clock when its lane was last released.
+    """
+
+    handle: Handle
+    record: SessionRecord
+    suspect: bool = False
+    last_used: float = 0.0
+
+
+class RuntimeCache:
+    """Session key → `CacheEntry`."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, CacheEntry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._entries))
+
+    def __repr__(self) -> str:
+        return f"<RuntimeCache: {len(self)} open, {self.suspects()} suspect>"
+
+    def get(self, key: str) -> CacheEntry | None:
+        """Return the live entry of a session, if it has one."""
+        return self._entries.get(key)
+
+    def put(self, key: str, entry: CacheEntry) -> None:
+        """Enter a session that has no entry.
+
+        Raises:
+            ValueError: it has one already; replacing it would leak its handle.
+        """
+        if key in self._entries:
+            raise ValueError(f"session {key!r} already has an open handle")
+        self._entries[key] = entry
+
+    def take_out(self, key: str) -> CacheEntry | None:
+        """Remove and return an entry: the caller now owns the handle and closes it."""
+        return self._entries.pop(key, None)
+
+    def suspects(self) -> int:
+        """Count the entries that are suspect."""
+        return sum(entry.suspect for entry in self._entries.values())

@@ -1,0 +1,131 @@
+"""Calling code we do not trust to end.
+
+Every call into a runtime runs in a task of its own, a sibling of the actor
+that waits for it.  The actor waits for an event, never in the foreign frame,
+so whatever that code does, the actor goes on when its deadline says so.  A
+call that does not end although it was cancelled is a *straggler*: it stays
+owned by the nursery, is counted, and what it returns late is handed to
+`Call.discard`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import attrs
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@attrs.define(eq=False, kw_only=True)
+class Call(Generic[T]):
+    """One call, in a task of its own.
+
+    Attributes:
+        name: For warnings and the trace.
+        finished: Whether the task has ended, in whatever way.
+        ok: Whether it returned; its value is in `value` then.
+        error: What it raised, unless it was cancelled.
+        discard: Gets a value that came after the call had been abandoned.
+    """
+
+    name: str
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    discard: Callable[[T], None] | None = None
+    on_end: Callable[[], None] | None = None
+    finished: bool = False
+    ok: bool = False
+    value: T | None = None
+    error: Exception | None = None
+    abandoned: bool = False
+    _done: trio.Event = attrs.field(factory=trio.Event)
+
+    async def wait(self, deadline: float) -> bool:
+        """Wait until the call has ended or the clock shows `deadline`; say whether it ended.
+
+        If cancelled, the call goes on.
+        """
+        if not self.finished:
+            with trio.move_on_at(deadline):
+                await self._done.wait()
+        return self.finished
+
+
+class Calls:
+    """Starts calls in one nursery and keeps count of stragglers."""
+
+    def __init__(self, nursery: trio.Nursery, join: float) -> None:
+        self._nursery = nursery
+        self._join = join
+        self._stragglers: set[Call[Any]] = set()
+        self.straggled = 0
+
+    @property
+    def stragglers_now(self) -> int:
+        """How many abandoned calls have still not ended."""
+        return len(self._stragglers)
+
+    def start(
+        self,
+        name: str,
+        async_fn: Callable[..., Awaitable[T]],
+        *args: object,
+        on_end: Callable[[], None] | None = None,
+        discard: Callable[[T], None] | None = None,
+    ) -> Call[T]:
+        """Start ``async_fn(*args)`` in a task of its own."""
+        call: Call[T] = Call(name=name, on_end=on_end, discard=discard)
+        self._nursery.start_soon(self._run, call, async_fn, args, name=f"trio_acp call {name}")
+        return call
+
+    @trio.lowlevel.enable_ki_protection
+    async def _run(self, call: Call[T], async_fn: Callable[..., Awaitable[T]], args: tuple[object, ...]) -> None:
+        try:
+            with call.scope:
+                call.value = await async_fn(*args)
+                call.ok = True
+        except Exception as error:  # noqa: BLE001 - foreign code: whatever it raises belongs to whoever asked
+            call.error = error
+        finally:
+            call.finished = True
+            self._stragglers.discard(call)
+            call._done.set()
+            if call.on_end is not None:
+                call.on_end()
+        if call.abandoned:
+            if call.error is not None:
+                _log.warning("the abandoned call %s ended with %r", call.name, call.error)
+            elif call.ok and call.discard is not None and call.value is not None:
+                call.discard(call.value)
+
+    async def stop(self, *calls: Call[Any], reason: str) -> bool:
+        """Cancel calls and give them `join` seconds, together, to end.
+
+        What they return from now on is discarded.  Those that do not end are
+        stragglers.  If cancelled, they are cancelled all the same.
+
+        Returns:
+            True if all of them have ended.
+        """
+        for call in calls:
+            if call.finished:
+                if call.ok and call.discard is not None and call.value is not None and not call.abandoned:
+                    call.discard(call.value)
+            else:
+                call.scope.cancel(reason=reason)
+            call.abandoned = True
+        deadline = trio.current_time() + self._join
+        for call in calls:
+            await call.wait(deadline)
+            if not call.finished:
+                self._stragglers.add(call)
+                self.straggled += 1
+                _log.warning("the call %s does not end although it was cancelled (%s)", call.name, reason)
+        return all(call.finished for call in calls)

@@ -1,0 +1,174 @@
+"""What the actors of one manager share: adapters, store, queue, cache, counters, trace."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from ._cache import RuntimeCache
+from ._errors import BackendMissing
+from ._queue import SessionActorQueue
+from ._statistics import Statistics, TurnCounters
+from ._trace import TraceRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ._calls import Calls
+    from ._limits import Settings
+    from ._records import Owner, SessionRecord
+    from ._requests import Request
+    from ._trace import TraceName
+    from .abc import Handle, Instrument, PermissionPolicy, Runtime, SessionStore
+
+_log = logging.getLogger(__name__)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Context:
+    """Everything that belongs to one open manager.
+
+    Attributes:
+        unsaved: Changes of metadata that could not be written, by key; the
+            next write of that session, or the manager's exit, tries again.
+        wall_clock: Seconds since the epoch; only for stored time stamps.
+    """
+
+    runtimes: Mapping[str, Runtime]
+    store: SessionStore
+    settings: Settings
+    permissions: PermissionPolicy
+    instrument: Instrument | None
+    nursery: trio.Nursery
+    calls: Calls
+    owner: Owner
+    wall_clock: Callable[[], float] = time.time
+    closing: bool = attrs.field(default=False, init=False)
+    queue: SessionActorQueue[Request] = attrs.field(init=False)
+    cache: RuntimeCache = attrs.field(factory=RuntimeCache, init=False)
+    counters: TurnCounters = attrs.field(factory=TurnCounters, init=False)
+    unsaved: dict[str, Callable[[SessionRecord], SessionRecord]] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.queue = SessionActorQueue(self.settings.max_queued)
+
+    def runtime(self, name: str) -> Runtime:
+        """Return the runtime registered under `name`.
+
+        Raises:
+            BackendMissing: there is none.
+        """
+        try:
+            return self.runtimes[name]
+        except KeyError:
+            known = ", ".join(sorted(self.runtimes)) or "none"
+            raise BackendMissing(f"no runtime is registered as {name!r} (registered: {known})") from None
+
+    def trace(self, name: TraceName, request: Request, **data: Any) -> None:
+        """Tell the instrument, if there is one, what happened."""
+        if self.instrument is None:
+            return
+        record = TraceRecord(name=name, time=trio.current_time(), session=request.key, turn=request.id, data=data)
+        try:
+            self.instrument.record(record)
+        except Exception:
+            _log.exception("the instrument failed on %s", name)
+
+    # -- metadata -------------------------------------------------------------
+
+    async def save(self, request: Request, change: Callable[[SessionRecord], SessionRecord], deadline: float) -> None:
+        """Write a change of a session's state, best effort.
+
+        A record that is no longer stored stays so.  A failure, or `deadline`
+        passing, is logged, counted and remembered in `unsaved`; it never
+        decides how a turn ends.  If cancelled, the change is remembered.
+        """
+        key = request.key
+        unsaved = self.unsaved.get(key)
+        problem: str | None = f"no answer within {max(0.0, deadline - trio.current_time()):g} s"
+        # Remembered first: whatever interrupts the write, the change is not lost.
+        self.unsaved[key] = change if unsaved is None else lambda stored: change(unsaved(stored))
+        with trio.move_on_at(deadline):
+            try:
+                await self._write(key)
+                problem = None
+            except Exception as error:  # noqa: BLE001 - whatever a store raises, it decides no turn's outcome
+                problem = str(error) or repr(error)
+        if problem is not None:
+            self.counters.store_failures += 1
+            _log.warning("could not store the state of %s: %s", key, problem)
+            self.trace("store_failed", request, error=problem)
+
+    async def _write(self, key: str) -> None:
+        change = self.unsaved[key]
+        stored = await self.store.update(key, lambda old: None if old is None else change(old))
+        if self.unsaved.get(key) is change:
+            del self.unsaved[key]
+        entry = self.cache.get(key)
+        if stored is not None and entry is not None:
+            entry.record = stored
+
+    async def save_unsaved(self, deadline: float) -> None:
+        """Try once more to write what could not be written."""
+        with trio.move_on_at(deadline):
+            for key in list(self.unsaved):
+                try:
+                    await self._write(key)
+                except Exception:  # whatever a store raises, the exit goes on
+                    _log.exception("the state of %s was not stored", key)
+
+    # -- handles --------------------------------------------------------------
+
+    async def close_handle(
+        self, runtime: Runtime, handle: Handle, reason: str, budget: float, request: Request | None = None
+    ) -> bool:
+        """Ask a runtime to close a handle, within `budget` seconds (plus `join`).
+
+        Given a request, it gives up as soon as that is to stop.
+
+        Returns:
+            False if the call failed, or had to be cancelled.
+        """
+        on_end = None if request is None else request.poke
+        call = self.calls.start("close", runtime.close, handle, reason, on_end=on_end)
+        deadline = trio.current_time() + budget
+        if not await (call.wait(deadline) if request is None else request.wait_for(call, deadline)):
+            _log.warning("closing the session of %s (%s) did not end in time", handle.key, reason)
+            await self.calls.stop(call, reason="close exceeded its budget")
+            return False
+        if call.error is not None:
+            _log.warning("closing the session of %s (%s) failed: %r", handle.key, reason, call.error)
+        return call.ok
+
+    def close_late(self, runtime: Runtime, handle: Handle) -> None:
+        """Close a handle that arrived after nobody wanted it any more."""
+        self.nursery.start_soon(
+            self.close_handle, runtime, handle, "late", self.settings.limits.cleanup, name="trio_acp close late"
+        )
+
+    def statistics(self) -> Statistics:
+        """Return a copy of all counts."""
+        c = self.counters
+        return Statistics(
+            submitted=c.submitted,
+            queued=c.queued,
+            active=c.active,
+            completed=c.completed,
+            failed=c.failed,
+            timed_out=c.timed_out,
+            stopped=c.stopped,
+            depth=c.queued + c.active,
+            latency_total=c.latency_total,
+            latency_max=c.latency_max,
+            errors_by_code=dict(sorted(c.errors_by_code.items())),
+            controls=c.controls,
+            stragglers=self.calls.straggled,
+            stragglers_now=self.calls.stragglers_now,
+            suspects=self.cache.suspects(),
+            store_failures=c.store_failures,
+            open_handles=len(self.cache),
+        )

@@ -1,0 +1,103 @@
+"""Getting a usable backend handle for a session: reuse, replace, resume, open."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from ._cache import CacheEntry
+from ._errors import AcpError, TurnFailed
+from ._turn_state import as_acp_error
+from .abc import EnsureRequest
+
+if TYPE_CHECKING:
+    from ._context import Context
+    from ._records import SessionRecord
+    from ._requests import Request
+    from .abc import Handle, Runtime
+
+
+async def ensure_runtime_handle(
+    ctx: Context, request: Request, record: SessionRecord, deadline: float, *, cleanup: float
+) -> CacheEntry | None:
+    """Return the session's live entry, opening or resuming a backend session if need be.
+
+    A handle that is suspect and has not become quiet meanwhile, or whose
+    connection is gone, is closed first.  The new entry's record has the new
+    ids; it is not stored yet.
+
+    Args:
+        deadline: When to give up, on Trio's clock.
+        cleanup: Seconds for closing an old handle.
+
+    Returns:
+        None if the request is to stop: nothing was opened, or it is being closed.
+
+    Raises:
+        AcpError: what the runtime raised, or a `TurnFailed` with detail
+            ``"setup-timeout"``.
+    """
+    runtime = ctx.runtime(record.agent)
+    entry = ctx.cache.get(request.key)
+    if entry is not None:
+        if entry.suspect and runtime.is_quiet(entry.handle):
+            entry.suspect = False
+        if not entry.suspect and runtime.is_alive(entry.handle):
+            return entry
+        record = await _close_unusable(ctx, request, entry, runtime, min(cleanup, deadline - trio.current_time()))
+        if request.stopping:
+            return None
+    resume = record.session_id if record.mode == "persistent" else None
+    handle = await _open(ctx, request, runtime, record, resume, deadline)
+    if handle is None:
+        return None
+    record = attrs.evolve(
+        record,
+        session_id=handle.session_id,
+        agent_session_id=handle.agent_session_id,
+        cwd=handle.cwd or record.cwd,
+    )
+    entry = CacheEntry(handle=handle, record=record)
+    ctx.cache.put(request.key, entry)
+    return entry
+
+
+async def _close_unusable(
+    ctx: Context, request: Request, entry: CacheEntry, runtime: Runtime, budget: float
+) -> SessionRecord:
+    ctx.cache.take_out(request.key)
+    reason = "suspect" if entry.suspect else "connection-lost"
+    await ctx.close_handle(runtime, entry.handle, reason, max(0.0, budget), request)
+    return attrs.evolve(entry.record, session_id=entry.handle.session_id or entry.record.session_id)
+
+
+async def _open(
+    ctx: Context, request: Request, runtime: Runtime, record: SessionRecord, resume: str | None, deadline: float
+) -> Handle | None:
+    while True:
+        ctx.trace("setup", request, resume=resume)
+        wanted = EnsureRequest(key=request.key, mode=record.mode, cwd=record.cwd, resume=resume)
+        call = ctx.calls.start(
+            "ensure_session",
+            runtime.ensure_session,
+            wanted,
+            on_end=request.poke,
+            discard=functools.partial(ctx.close_late, runtime),
+        )
+        await request.wait_for(call, deadline)
+        if request.stopping or not call.finished:
+            await ctx.calls.stop(call, reason="nobody waits for this session any more")
+            if request.stopping:
+                return None
+            raise TurnFailed(f"opening session {request.key!r} took too long", detail="setup-timeout")
+        if call.ok and call.value is not None:
+            return call.value
+        error = as_acp_error(call.error) if call.error is not None else AcpError("the runtime returned no handle")
+        if resume is None or error.detail != "resume-failed":
+            raise error
+        # The agent does not know the conversation any more: the stored id is stale and is replaced by the new one.
+        ctx.trace("resume_failed", request, resume=resume, error=str(error))
+        resume = None

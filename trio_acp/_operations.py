@@ -1,0 +1,181 @@
+"""The operations of a session other than turns, as its actor runs them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from ._ensure import ensure_runtime_handle
+from ._errors import SessionExists, SessionMissing, StoreError
+from ._turn_state import TurnState
+
+if TYPE_CHECKING:
+    from ._cache import CacheEntry
+    from ._context import Context
+    from ._records import Mode, SessionRecord, SessionState
+    from ._requests import Control
+    from .abc import RuntimeStatus
+
+
+@attrs.frozen(kw_only=True)
+class SessionStatus:
+    """How a session is.
+
+    Attributes:
+        state: ``running`` while a turn of this manager runs, else as stored.
+        live: Whether a backend session is open.
+        suspect: Whether that one still owes an answer.
+        queued: Requests that wait.
+        runtime: What the runtime told, if the session was live and not busy.
+    """
+
+    key: str
+    agent: str
+    mode: Mode
+    state: SessionState
+    cwd: str | None
+    session_id: str | None
+    last_error: str | None
+    last_activity: float
+    live: bool
+    suspect: bool
+    queued: int
+    runtime: RuntimeStatus | None = None
+
+
+@attrs.frozen
+class CloseReport:
+    """What `Session.close` did.
+
+    Attributes:
+        closed: Whether a backend session was open and has been closed properly.
+        notice: What went wrong with closing it, if something did.
+    """
+
+    closed: bool
+    notice: str | None = None
+
+
+async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *, fresh: bool) -> None:
+    """Open, resume or reuse the session, and store its metadata.
+
+    If the metadata cannot be written, or the caller gave up, what was opened
+    here is closed again.
+
+    Raises:
+        SessionExists: the stored session has another agent or mode.
+        StoreError: its metadata cannot be read or written.
+        AcpError: what `ensure_runtime_handle` raises.
+    """
+    limits = ctx.settings.limits
+    deadline = trio.current_time() + limits.setup
+    stored = await _read(ctx, control.key, None, deadline)
+    if control.stopping:
+        return
+    if stored is None or fresh:
+        record = wanted
+    elif (stored.agent, stored.mode) != (wanted.agent, wanted.mode):
+        raise SessionExists(
+            f"session {control.key!r} is stored as {stored.mode} of {stored.agent!r}, "
+            f"not {wanted.mode} of {wanted.agent!r}; fresh=True discards it"
+        )
+    else:
+        record = attrs.evolve(stored, cwd=wanted.cwd or stored.cwd)
+    before = ctx.cache.get(control.key)
+    if before is not None and (fresh or before.record.agent != record.agent or before.record.cwd != record.cwd):
+        ctx.cache.take_out(control.key)
+        await ctx.close_handle(ctx.runtime(before.record.agent), before.handle, "replaced", limits.cleanup, control)
+        before = None
+    entry = await ensure_runtime_handle(ctx, control, record, deadline, cleanup=limits.cleanup)
+    if entry is None:
+        return
+    try:
+        await _store_started(ctx, control, entry, deadline)
+    finally:
+        if entry is not before and not entry.record.last_activity:
+            ctx.cache.take_out(control.key)
+            await ctx.close_handle(ctx.runtime(record.agent), entry.handle, "init-failed", limits.cleanup)
+
+
+async def _store_started(ctx: Context, control: Control, entry: CacheEntry, deadline: float) -> None:
+    record = attrs.evolve(entry.record, state="idle", owner=None, last_error=None, last_activity=ctx.wall_clock())
+    written = await control.interruptibly(deadline, ctx.store.update, control.key, lambda _: record)
+    if written is not None:
+        ctx.unsaved.pop(control.key, None)
+        entry.record = record
+    elif not control.stopping:
+        raise StoreError(f"storing the metadata of {control.key!r} took too long", detail="store-timeout")
+
+
+async def close_in_lane(ctx: Context, control: Control, reason: str, *, forget: bool) -> CloseReport:
+    """Close the session's handle, if it has one, and delete its metadata if told so."""
+    limits = ctx.settings.limits
+    entry = ctx.cache.take_out(control.key)
+    closed = False
+    if entry is not None:
+        closed = await ctx.close_handle(ctx.runtime(entry.record.agent), entry.handle, reason, limits.cleanup)
+    if forget:
+        ctx.unsaved.pop(control.key, None)
+        with trio.move_on_after(limits.cleanup) as scope:
+            await ctx.store.update(control.key, lambda _: None)
+        if scope.cancelled_caught:
+            raise StoreError(f"deleting the metadata of {control.key!r} took too long", detail="store-timeout")
+    failed = entry is not None and not closed
+    return CloseReport(closed, "the backend did not close the session properly in time" if failed else None)
+
+
+async def probe_in_lane(ctx: Context, control: Control, ephemeral: SessionRecord | None) -> SessionStatus | None:
+    """Ask the runtime how a live session is, within `probe` seconds, and describe the session."""
+    entry = ctx.cache.get(control.key)
+    answer: RuntimeStatus | None = None
+    if entry is not None and not entry.suspect:
+        runtime = ctx.runtime(entry.record.agent)
+        call = ctx.calls.start("status", runtime.status, entry.handle, on_end=control.poke)
+        if not await control.wait_for(call, trio.current_time() + ctx.settings.limits.probe):
+            await ctx.calls.stop(call, reason="the status request took too long")
+        answer = call.value
+    return None if control.stopping else await describe(ctx, control.key, ephemeral, answer)
+
+
+async def describe(
+    ctx: Context, key: str, ephemeral: SessionRecord | None, answer: RuntimeStatus | None = None
+) -> SessionStatus:
+    """Describe a session from what the manager and the store know.
+
+    Raises:
+        SessionMissing: there is no such session.
+        StoreError: its metadata cannot be read in time.
+    """
+    entry = ctx.cache.get(key)
+    record = (
+        entry.record
+        if entry is not None
+        else await _read(ctx, key, ephemeral, trio.current_time() + ctx.settings.limits.probe)
+    )
+    if record is None:
+        raise SessionMissing(f"there is no session {key!r}; start it first")
+    running = isinstance(ctx.queue.current(key), TurnState)
+    return SessionStatus(
+        key=key,
+        agent=record.agent,
+        mode=record.mode,
+        state="running" if running else record.state,
+        cwd=record.cwd,
+        session_id=record.session_id,
+        last_error=record.last_error,
+        last_activity=record.last_activity,
+        live=entry is not None,
+        suspect=entry is not None and entry.suspect,
+        queued=len(ctx.queue.waiting(key)),
+        runtime=answer,
+    )
+
+
+async def _read(ctx: Context, key: str, ephemeral: SessionRecord | None, deadline: float) -> SessionRecord | None:
+    if ephemeral is not None:
+        return ephemeral
+    with trio.move_on_at(deadline):
+        return await ctx.store.read(key)
+    raise StoreError(f"reading the metadata of {key!r} took too long", detail="store-timeout")

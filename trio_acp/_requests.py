@@ -1,0 +1,93 @@
+"""What waits in a lane, and how it is told to stop.
+
+Everything here is decided without an `await`; the only waiting is
+`Request.wait_for` and `Request.interruptibly`, which the actor does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ._calls import Call
+
+
+class Request:
+    """Something a session was asked to do; it waits in the session's lane."""
+
+    def __init__(self, key: str, request_id: str) -> None:
+        self.key = key
+        self.id = request_id
+        self.settled = trio.Event()
+        self._poked = trio.Event()
+        self._interrupted: trio.CancelScope | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether something has asked for this request's end."""
+        raise NotImplementedError
+
+    def poke(self) -> None:
+        """Wake the actor, if it waits for this request."""
+        self._poked.set()
+        if self._interrupted is not None and self.stopping:
+            self._interrupted.cancel(reason="the request was asked to stop")
+
+    async def wait_for(self, call: Call[Any], deadline: float) -> bool:
+        """Wait until the call has ended, this is to stop, or the clock shows `deadline`.
+
+        Returns:
+            Whether the call has ended.
+        """
+        with trio.move_on_at(deadline):
+            while not (call.finished or self.stopping):
+                self._poked = trio.Event()
+                await self._poked.wait()
+        return call.finished
+
+    async def interruptibly(self, deadline: float, async_fn: Callable[..., Awaitable[Any]], *args: object) -> Any:
+        """Await our own code; give up, with None, at `deadline` or when this is to stop."""
+        with trio.CancelScope(deadline=deadline) as self._interrupted:
+            try:
+                if not self.stopping:
+                    return await async_fn(*args)
+            finally:
+                self._interrupted = None
+        return None
+
+
+class Control(Request):
+    """An operation other than a turn: it has one result and can be told to stop.
+
+    Attributes:
+        run: The operation; the actor calls it with this object.
+        result: What it returned; valid once settled without `error`.
+        error: What it raised.
+    """
+
+    def __init__(self, key: str, request_id: str, run: Callable[[Control], Awaitable[Any]]) -> None:
+        super().__init__(key, request_id)
+        self.run = run
+        self.result: Any = None
+        self.error: Exception | None = None
+        self._stopping = False
+
+    @property
+    def stopping(self) -> bool:
+        """Whether its caller has given it up."""
+        return self._stopping
+
+    def stop(self) -> None:
+        """Give the operation up: what it is waiting for is cancelled, what it opened is closed."""
+        self._stopping = True
+        self.poke()
+
+    def settle(self, result: Any = None, error: Exception | None = None) -> None:
+        """Fix the result and let the caller go on; the first call counts."""
+        if not self.settled.is_set():
+            self.result, self.error = result, error
+            self.settled.set()

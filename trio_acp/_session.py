@@ -1,0 +1,326 @@
+"""What a user holds: `Session`, the address of an actor, and `Turn`, one prompt and its events."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from ._actor import admit
+from ._errors import ManagerClosed, SessionClosed, UsageError
+from ._events import TextContent
+from ._operations import close_in_lane, describe, probe_in_lane
+from ._outcomes import Stopped
+from ._requests import Control
+from ._service import shielded
+from ._turn import settle
+from ._turn_state import Phase, TurnState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from types import TracebackType
+
+    from ._context import Context
+    from ._events import ContentBlock, Event
+    from ._outcomes import Outcome, Reply, StoppedBy
+    from ._operations import CloseReport, SessionStatus
+    from ._records import SessionRecord
+    from ._requests import Request
+
+
+class Session:
+    """A session's address: cheap, without state of its own, valid as long as its manager.
+
+    Got from `SessionManager.start_session` or `SessionManager.session`.
+    """
+
+    def __init__(self, ctx: Context, key: str, *, record: SessionRecord | None = None) -> None:
+        self._ctx = ctx
+        self._record = record
+        self.key = key
+
+    def __repr__(self) -> str:
+        return f"<Session {self.key!r}>"
+
+    def turn(self, text: str, *, attachments: Sequence[ContentBlock] = (), timeout: float | None = None) -> Turn:
+        """Return a turn, to be entered with ``async with``; see `Turn`.
+
+        Args:
+            timeout: Seconds for the turn instead of the manager's setting.
+
+        Raises:
+            InvalidOption: the timeout is not a positive number.
+        """
+        return Turn(self, self._new_turn(text, attachments, timeout, collect_only=False))
+
+    async def prompt(
+        self, text: str, *, attachments: Sequence[ContentBlock] = (), timeout: float | None = None
+    ) -> Reply:
+        """Run a turn to its end and return what the agent said.
+
+        If cancelled while queued, nothing happened.  Later, the agent is told
+        to stop and given `cleanup` seconds for it, and then `trio.Cancelled`
+        goes on; the agent may have done a part of the work.
+
+        Args:
+            timeout: Seconds for the turn instead of the manager's setting.
+
+        Returns:
+            The text, with the outcome: `Completed` or `Stopped`.
+
+        Raises:
+            TurnTimedOut: the deadline passed, and `grace` more seconds.
+            TurnFailed: the turn ended with an error, which is its cause.
+            QueueFull: too many requests wait already.
+            ManagerClosed: the manager is closing.
+        """
+        state = self._new_turn(text, attachments, timeout, collect_only=True)
+        async with Turn(self, state):
+            await state.settled.wait()
+        return state.reply()
+
+    async def cancel(self, reason: str = "cancelled by the user") -> int:
+        """Stop the running turn and those that wait now; return how many that were.
+
+        Returns once they have settled.  If cancelled itself, they are stopped
+        all the same.  A session without turns has nothing to do.
+        """
+        await trio.lowlevel.checkpoint()
+        turns = [request for request in self._snapshot() if isinstance(request, TurnState)]
+        stopped = sum([self._stop(turn, "user", reason) for turn in turns])
+        for turn in turns:
+            await turn.settled.wait()
+        return stopped
+
+    async def close(self, reason: str = "closed by the user", *, forget: bool = False) -> CloseReport:
+        """Stop the session's turns and close its backend session, if one is open.
+
+        Waiting operations raise `SessionClosed`; later ones open the session
+        again.  If cancelled, the turns are stopped all the same and an open
+        handle is closed or left to the next operation.
+
+        Args:
+            forget: Delete the stored metadata too.
+
+        Raises:
+            StoreError: the metadata could not be deleted.
+            ManagerClosed: the manager is closing.
+        """
+        await trio.lowlevel.checkpoint()
+        for request in self._snapshot():
+            if isinstance(request, TurnState):
+                self._stop(request, "closed", reason)
+            elif self._ctx.queue.withdraw(self.key, request):
+                assert isinstance(request, Control)
+                request.settle(error=SessionClosed(f"session {self.key!r} was closed"))
+        report: CloseReport = await self.operate(
+            lambda control: close_in_lane(self._ctx, control, reason, forget=forget)
+        )
+        return report
+
+    async def status(self) -> SessionStatus:
+        """Tell how the session is; asks the runtime too if the session is live and idle.
+
+        If cancelled, nothing happened.
+
+        Raises:
+            SessionMissing: there is no such session.
+            StoreError: its metadata cannot be read.
+            ManagerClosed: the manager is closing.
+        """
+        if self._ctx.queue.is_idle(self.key):
+            status: SessionStatus = await self.operate(lambda control: probe_in_lane(self._ctx, control, self._record))
+            return status
+        return await describe(self._ctx, self.key, self._record)
+
+    # -- helpers ----------------------------------------------------------------
+
+    async def operate(self, run: Callable[[Control], Awaitable[Any]]) -> Any:
+        """Carry out an operation in this session's lane, and return its result.
+
+        If cancelled while it waits, it did not happen; later, it is told to
+        stop and waited for, within `cleanup` seconds.
+        """
+        await trio.lowlevel.checkpoint()
+        self.admit(control := Control(self.key, uuid.uuid4().hex, run))
+        try:
+            await control.settled.wait()
+        except trio.Cancelled:
+            if not self._ctx.queue.withdraw(self.key, control):
+                control.stop()
+                limits = self._ctx.settings.limits
+                with shielded(2 * limits.cleanup + 2 * limits.join):
+                    await control.settled.wait()
+            raise
+        if control.error is not None:
+            raise control.error
+        return control.result
+
+    def admit(self, request: Request) -> None:
+        """Put a request into this session's lane.
+
+        Raises:
+            ManagerClosed: the manager is closing.
+            QueueFull: too many requests wait already.
+        """
+        if self._ctx.closing:
+            raise ManagerClosed("the session manager is closed")
+        admit(self._ctx, request)
+
+    def _new_turn(
+        self, text: str, attachments: Sequence[ContentBlock], timeout: float | None, *, collect_only: bool
+    ) -> TurnState:
+        if not isinstance(text, str):
+            raise UsageError(f"a prompt must be text, not {type(text).__name__}", detail="invalid-prompt")
+        settings = self._ctx.settings
+        limits = settings.limits if timeout is None else attrs.evolve(settings.limits, turn=timeout)
+        return TurnState(
+            self.key,
+            uuid.uuid4().hex,
+            prompt=(TextContent(text=text), *attachments),
+            limits=limits,
+            max_buffered=settings.max_buffered,
+            record=self._record,
+            collect_only=collect_only,
+        )
+
+    def _snapshot(self) -> list[Request]:
+        current = self._ctx.queue.current(self.key)
+        return [*self._ctx.queue.waiting(self.key), *([] if current is None else [current])]
+
+    def _stop(self, turn: TurnState, by: StoppedBy, reason: str | None) -> bool:
+        """Stop a turn wherever it is; one that only waits is settled here and now."""
+        if self._ctx.queue.withdraw(self.key, turn):
+            settle(self._ctx, turn, Stopped(by=by, reason=reason))
+            return True
+        return turn.stop(by, trio.current_time(), reason)
+
+
+class Turn:
+    """One prompt: an async context manager, and an async iterator over its events.
+
+    ::
+
+        async with session.turn("Explain this") as turn:
+            async for event in turn:
+                ...
+        print(turn.outcome)
+
+    Entering admits the prompt to the session's queue; it waits for nothing.
+    Iteration ends normally when the turn completed or was stopped, and raises
+    `TurnTimedOut` or `TurnFailed` after the last event.  Leaving the block
+    early stops the turn, within `cleanup` seconds (twice for a oneshot);
+    leaving it normally raises the turn's failure if iterating did not.  The
+    body's own exception always wins.  If cancelled, the same: the agent is
+    told to stop, within the same bound, then `trio.Cancelled` goes on.
+    """
+
+    def __init__(self, session: Session, state: TurnState) -> None:
+        self._session = session
+        self._state = state
+        self._raised = False
+        self._entered = False
+
+    def __repr__(self) -> str:
+        return f"<Turn {self.request_id} of {self._session.key!r}: {self._state.phase.value}>"
+
+    @property
+    def request_id(self) -> str:
+        """The turn's unique id."""
+        return self._state.id
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the turn ended; None until it settled, and always set then."""
+        return self._state.outcome
+
+    @property
+    def reply(self) -> Reply | None:
+        """The settled turn as one value; None until it settled."""
+        return None if self._state.outcome is None else self._state.reply()
+
+    def cancel(self, reason: str = "cancelled by the user") -> bool:
+        """Ask for this turn's end, at once and without waiting; False if it is over already."""
+        return self._session._stop(self._state, "user", reason)
+
+    async def __aenter__(self) -> Turn:
+        """Admit the prompt.
+
+        If cancelled, nothing happened.
+
+        Raises:
+            QueueFull: too many requests wait already.
+            ManagerClosed: the manager is closing.
+            RuntimeError: this task is inside an unfinished turn of the same
+                session, which could never end, or the turn was entered before.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._entered:
+            raise RuntimeError("a turn can be entered only once")
+        task = trio.lowlevel.current_task()
+        for request in self._session._snapshot():
+            if isinstance(request, TurnState) and request.owner_task is task:
+                raise RuntimeError(f"this task is inside an unfinished turn of session {self._session.key!r}")
+        ctx, state = self._session._ctx, self._state
+        if ctx.instrument is not None:
+            state.on_cause = lambda cause: ctx.trace("cause", state, cause=cause.kind, reason=cause.reason)
+            state.on_first_event = lambda: ctx.trace("first_event", state)
+        self._session.admit(state)
+        self._entered = True
+        state.owner_task = task
+        ctx.counters.admitted()
+        ctx.trace("admitted", state)
+        return self
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        """Return the next event.
+
+        If cancelled, no event was taken.
+
+        Raises:
+            TurnTimedOut: see the class.
+            TurnFailed: see the class.
+            trio.BusyResourceError: another task is waiting for an event.
+        """
+        event = await self._state.next_event()
+        if event is not None:
+            return event
+        self._raise_failure()
+        raise StopAsyncIteration
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        state = self._state
+        if not state.settled.is_set():
+            self._session._stop(state, "caller" if _is_cancellation(exc) else "left", None)
+            await self._settled_within_bound()
+        state.drop_events()
+        state.owner_task = None
+        if exc is None:
+            self._raise_failure()
+
+    async def _settled_within_bound(self) -> None:
+        """Wait for the actor; it needs no longer than this (guarantee G1)."""
+        ctx, state = self._session._ctx, self._state
+        limits = state.limits
+        if state.phase is not Phase.SETTLED:
+            with shielded(2 * limits.cleanup + 2 * limits.join):
+                await state.settled.wait()
+            settle(ctx, state, state.decide("deadline"))  # does nothing, unless the actor was kept from running
+
+    def _raise_failure(self) -> None:
+        if self._state.failure is not None and not self._raised:
+            self._raised = True
+            raise self._state.failure
+
+
+def _is_cancellation(exc: BaseException | None) -> bool:
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.split(trio.Cancelled)[1] is None
+    return isinstance(exc, trio.Cancelled)

@@ -1,0 +1,280 @@
+"""THE TURN: what happens between a prompt's admission and its outcome.
+
+Two rules.  Everything that decides about a turn is in this file and in
+`_turn_state.py`, which has its state.  Nothing here awaits an adapter: adapters
+run in sibling tasks (`_calls.py`) and this file waits for their end, for a
+cause, or for a deadline, whichever is first.
+
+Symbols, all in seconds (`Limits`): T = ``turn``, G = ``grace``, C = ``cleanup``,
+J = ``join``.  D = the instant the turn left its queue, plus T.
+
+The machine
+-----------
+``queued``     in the session's lane; withdrawing costs nothing.
+``preparing``  owns the lane; metadata is read, a handle opened or reused.
+               Nothing was submitted: a cause ends the setup call at once.
+``running``    the adapter's `run_turn` is alive.
+``cleaning``   the outcome is decided; the ladder runs.
+``settled``    the outcome is set, the caller goes on, nothing is delivered.
+
+Causes are entries in the turn's log, appended synchronously by whoever has
+one: the caller, `cancel`, `close`, leaving the block, the deadline, shutdown,
+the adapter's end or error, an overfull buffer.  The first entry decides, once;
+later ones are kept and change nothing.  Whether a cancel scope "caught"
+anything is never asked: between "woken" and "run" a cause can arrive.
+
+The ladder, if `run_turn` is still alive when the outcome is decided:
+
+1. `cancel`, while `run_turn` is still alive, within C of the first cause;
+2. once it has returned, `run_turn` has J to end by itself;
+3. both are cancelled, and have J to obey;
+4. a oneshot is closed, within another C;
+5. if `cancel` did not return properly or `run_turn` did not end, the handle is
+   *suspect*: the next operation finds it quiet, or closes it and resumes.
+
+Guarantees, each with the test that shows it
+--------------------------------------------
+G1 Bound.  A started turn settles by D+G, +C (+C for a oneshot), whatever the
+   adapter does that honours cancellation; +2J if it does not.
+   (test_turn_bounds.py::test_a_hung_turn_returns_at_the_exact_second)
+G2 Withdrawal.  A caller cancelled in the queue leaves no trace, in zero time.
+   (test_turn_cancel.py::test_a_withdrawn_prompt_costs_nothing_and_never_reaches_the_agent)
+G3 Propagation.  A caller's cancellation is delivered within C (+C) (+2J) and is
+   never swallowed.  (test_turn_cancel.py::test_a_cancelled_caller_gets_cancelled_within_the_bound)
+G4 One outcome.  Exactly one, decided by the first cause.
+   (test_turn_cancel.py::test_the_first_cause_decides)
+G5 One cancel.  The adapter is asked to stop at most once per turn, and only
+   for a turn that was submitted.
+   (test_turn_cancel.py::test_many_causes_make_one_cancel)
+G6 Nothing after a cause.  No prompt is submitted after a cause was accepted.
+   (test_turn_cancel.py::test_a_cancel_between_woken_and_run_submits_nothing)
+G7 Silence.  Nothing is delivered after the turn settled.
+   (test_turn_events.py::test_nothing_is_accepted_after_the_turn_settled)
+G8 Order.  Turns of one session run one at a time, in order of admission.
+   (test_turn_queue.py::test_turns_of_a_session_run_one_at_a_time_in_order)
+G9 One attempt.  A turn is submitted twice only if the adapter says that nothing
+   was started, no event was seen and no cause was logged.
+   (test_turn_retry.py::test_a_turn_is_retried_once_if_nothing_was_started)
+
+Not promised: that code which blocks the event loop, or a killed process,
+keeps any bound; that a backend really stopped because its adapter says so;
+that a store write abandoned at its deadline did not happen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from ._ensure import ensure_runtime_handle
+from ._errors import AcpError, SessionMissing, TurnFailed
+from ._turn_state import Cause, Phase, TurnState
+from .abc import Done, TurnRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._cache import CacheEntry
+    from ._calls import Call
+    from ._context import Context
+    from ._outcomes import CleanupState, Outcome
+    from ._records import SessionRecord
+    from .abc import Runtime
+
+
+async def run_turn(ctx: Context, turn: TurnState) -> None:
+    """Run one turn from the head of its queue to its outcome; the lane is ours meanwhile."""
+    turn.started = trio.current_time()
+    turn.enter(Phase.PREPARING)
+    ctx.counters.dequeued()
+    ctx.trace("dequeued", turn)
+    entry, call = await _attempt(ctx, turn)
+    if _may_retry(turn):
+        if entry is not None:
+            ctx.cache.take_out(turn.key)
+            ctx.close_late(ctx.runtime(entry.record.agent), entry.handle)
+        if turn.phase is Phase.RUNNING:
+            turn.enter(Phase.PREPARING)
+        turn.forget_log()
+        entry, call = await _attempt(ctx, turn)
+    turn.enter(Phase.CLEANING)
+    ctx.trace("decided", turn, cause=turn.log[0].kind)
+    settle(ctx, turn, turn.decide(await _clean_up(ctx, turn, entry, call)))
+
+
+def settle(ctx: Context, turn: TurnState, outcome: Outcome) -> None:
+    """Fix a turn's outcome, count it, and let its caller go on; the first call counts."""
+    if turn.settle(outcome):
+        ctx.counters.settled(outcome, turn.started, trio.current_time())
+        ctx.trace("settled", turn, outcome=type(outcome).__name__)
+
+
+def _may_retry(turn: TurnState) -> bool:
+    first = turn.log[0]
+    return len(turn.log) == 1 and first.error is not None and first.error.retryable and not turn.saw_event
+
+
+async def _attempt(ctx: Context, turn: TurnState) -> tuple[CacheEntry | None, Call[Done] | None]:
+    """Prepare and run; on return the log has an entry."""
+    entry: CacheEntry | None = None
+    try:
+        entry = await _prepare(ctx, turn)
+    except AcpError as error:
+        turn.note(Cause(kind="failure", time=trio.current_time(), error=error))
+    if entry is None or turn.stopping:
+        return entry, None
+    call = _submit(ctx, turn, entry)
+    await turn.wait_for(call, turn.deadline + turn.limits.grace)
+    if not turn.stopping:
+        turn.stop("deadline", trio.current_time(), "turn-timeout")
+    return entry, call
+
+
+# -- preparing ----------------------------------------------------------------
+
+
+async def _prepare(ctx: Context, turn: TurnState) -> CacheEntry | None:
+    gate = turn.deadline + turn.limits.grace
+    deadline = min(gate, trio.current_time() + turn.limits.setup)
+    try:
+        record = await _read_record(ctx, turn, deadline)
+        if record is None:
+            return None
+        entry = await ensure_runtime_handle(ctx, turn, record, deadline, cleanup=turn.limits.cleanup)
+    except TurnFailed as error:
+        if error.detail == "setup-timeout" and trio.current_time() >= gate:
+            turn.stop("deadline", trio.current_time(), "turn-timeout")
+            return None
+        raise
+    if entry is None:
+        return None
+    ctx.trace("ready", turn)
+    if turn.ephemeral_record is None:
+        await turn.interruptibly(gate, ctx.save, turn, _running(ctx, entry.record), deadline)
+    return entry
+
+
+async def _read_record(ctx: Context, turn: TurnState, deadline: float) -> SessionRecord | None:
+    entry = ctx.cache.get(turn.key)
+    if entry is not None:
+        return entry.record
+    if turn.ephemeral_record is not None:
+        return turn.ephemeral_record
+
+    async def read() -> tuple[SessionRecord | None]:
+        return (await ctx.store.read(turn.key),)
+
+    found = await turn.interruptibly(deadline, read)
+    if turn.stopping:
+        return None
+    if found is None:
+        raise TurnFailed(f"reading the metadata of {turn.key!r} took too long", detail="setup-timeout")
+    record: SessionRecord | None = found[0]
+    if record is None:
+        raise SessionMissing(f"there is no session {turn.key!r}; start it first")
+    return record
+
+
+def _running(ctx: Context, opened: SessionRecord) -> Callable[[SessionRecord], SessionRecord]:
+    now = ctx.wall_clock()
+    return lambda stored: attrs.evolve(
+        stored,
+        state="running",
+        owner=ctx.owner,
+        last_error=None,
+        last_activity=now,
+        session_id=opened.session_id,
+        agent_session_id=opened.agent_session_id,
+        cwd=opened.cwd,
+    )
+
+
+# -- running ------------------------------------------------------------------
+
+
+def _submit(ctx: Context, turn: TurnState, entry: CacheEntry) -> Call[Done]:
+    turn.enter(Phase.RUNNING)
+    runtime = ctx.runtime(entry.record.agent)
+    request = TurnRequest(handle=entry.handle, prompt=turn.prompt, request_id=turn.id, permissions=ctx.permissions)
+
+    async def submit() -> Done:
+        if turn.stopping:  # a cause came after this task was started and before its first step
+            return Done(stop_reason="cancelled")
+        turn.submitted = True
+        ctx.trace("submitted", turn)
+        return await runtime.run_turn(request, turn)
+
+    call: Call[Done] = ctx.calls.start("run_turn", submit, on_end=lambda: turn.ended(call, trio.current_time()))
+    return call
+
+
+# -- cleaning -----------------------------------------------------------------
+
+
+async def _clean_up(ctx: Context, turn: TurnState, entry: CacheEntry | None, call: Call[Done] | None) -> CleanupState:
+    """Run the ladder and, beside it, write the terminal state; say whether the backend stopped in time."""
+    limits = turn.limits
+    now = trio.current_time()
+    save: Call[None] | None = None
+    if turn.ephemeral_record is None and not _never_marked(turn, entry):
+        deadline = now + limits.cleanup
+        if (call is None or call.finished) and (entry is None or entry.record.mode == "persistent"):
+            await ctx.save(turn, _terminal(ctx, turn), deadline)
+        else:
+            save = ctx.calls.start("save", ctx.save, turn, _terminal(ctx, turn), deadline)
+    stopped = True
+    if entry is not None:
+        runtime = ctx.runtime(entry.record.agent)
+        if call is not None and not call.finished:
+            stopped = await _stop_backend(ctx, turn, entry, call, runtime)
+        if entry.record.mode == "oneshot":
+            ctx.trace("ladder.close", turn)
+            ctx.cache.take_out(turn.key)
+            reason = "oneshot-complete" if turn.log[0].kind == "response" else f"oneshot-{turn.log[0].kind}"
+            stopped &= await ctx.close_handle(runtime, entry.handle, reason, limits.cleanup)
+        elif not stopped:
+            entry.suspect = True
+            ctx.trace("suspect", turn)
+    if save is not None:
+        await save.wait(now + limits.cleanup + limits.join)
+    return "finished" if stopped else "deadline"
+
+
+async def _stop_backend(ctx: Context, turn: TurnState, entry: CacheEntry, call: Call[Done], runtime: Runtime) -> bool:
+    first = turn.log[0]
+    cancelling: Call[None] | None = None
+    if turn.submitted:
+        ctx.trace("ladder.cancel", turn)
+        reason = first.reason or first.kind
+        cancelling = ctx.calls.start("cancel", runtime.cancel, entry.handle, reason)
+        if await cancelling.wait(first.time + turn.limits.cleanup) and cancelling.ok:
+            ctx.trace("ladder.join", turn)
+            await call.wait(trio.current_time() + turn.limits.join)
+    unfinished = [c for c in (cancelling, call) if c is not None and not c.finished]
+    if unfinished:
+        ctx.trace("ladder.stop", turn)
+        await ctx.calls.stop(*unfinished, reason=f"the turn is over: {first.kind}")
+        for straggler in unfinished:
+            if not straggler.finished:
+                ctx.trace("straggler", turn, call=straggler.name)
+    return call.finished and (cancelling is None or cancelling.ok)
+
+
+def _never_marked(turn: TurnState, entry: CacheEntry | None) -> bool:
+    """Whether the stored state is untouched and may stay so: stopped before the session was marked running."""
+    return entry is None and turn.log[0].kind not in {"failure", "deadline"}
+
+
+def _terminal(ctx: Context, turn: TurnState) -> Callable[[SessionRecord], SessionRecord]:
+    now = ctx.wall_clock()
+    first = turn.log[0]
+    error: str | None = None
+    if first.kind == "failure":
+        error = str(first.error)
+    elif first.kind == "deadline":
+        error = f"the turn timed out after {turn.limits.turn:g} s"
+    return lambda stored: attrs.evolve(
+        stored, state="idle" if error is None else "error", last_error=error, last_activity=now, owner=None
+    )

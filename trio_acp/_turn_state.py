@@ -1,0 +1,295 @@
+"""One turn's log, events and outcome: the synchronous half of `_turn.py`."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import attrs
+import trio
+
+from ._errors import AcpError, TurnFailed, TurnTimedOut
+from ._events import TextDelta, ToolCall, Usage
+from ._outcomes import CleanupState, Completed, Failed, Outcome, Reply, Stopped, StoppedBy, TimedOut
+from ._requests import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._calls import Call
+    from ._events import ContentBlock, Event
+    from ._limits import Limits
+    from ._records import SessionRecord
+    from .abc import Done
+
+CauseKind: TypeAlias = Literal["caller", "user", "left", "closed", "shutdown", "deadline", "response", "failure"]
+
+
+@attrs.frozen(kw_only=True)
+class Cause:
+    """An entry of a turn's log: something that ends the turn, unless an earlier one did.
+
+    Attributes:
+        kind: ``response`` is the adapter's normal end, ``failure`` its error or
+            ours; ``deadline`` is the turn's; the others are who asked.
+        time: Trio's clock.
+    """
+
+    kind: CauseKind
+    time: float
+    reason: str | None = None
+    done: Done | None = None
+    error: AcpError | None = None
+
+
+class Phase(enum.Enum):
+    """Where a turn is.  `TRANSITIONS` has every step it can take."""
+
+    QUEUED = "queued"
+    PREPARING = "preparing"
+    RUNNING = "running"
+    CLEANING = "cleaning"
+    SETTLED = "settled"
+
+
+TRANSITIONS: Final[dict[Phase, frozenset[Phase]]] = {
+    Phase.QUEUED: frozenset({Phase.PREPARING, Phase.SETTLED}),
+    Phase.PREPARING: frozenset({Phase.RUNNING, Phase.CLEANING}),
+    Phase.RUNNING: frozenset({Phase.PREPARING, Phase.CLEANING}),  # back: the one retry
+    Phase.CLEANING: frozenset({Phase.SETTLED}),
+    Phase.SETTLED: frozenset(),
+}
+
+
+def _estimated_size(event: Event) -> int:
+    text = getattr(event, "text", "")
+    return 64 + len(text)
+
+
+class TurnState(Request):
+    """One turn: its log, its events, its outcome.  Also the `abc.EventSink` of its adapter.
+
+    The turn's caller, its actor and its adapter share this object; each of its
+    methods is one atomic step.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        request_id: str,
+        *,
+        prompt: tuple[ContentBlock, ...],
+        limits: Limits,
+        max_buffered: int,
+        record: SessionRecord | None = None,
+        collect_only: bool = False,
+    ) -> None:
+        super().__init__(key, request_id)
+        self.prompt = prompt
+        self.limits = limits
+        self.ephemeral_record = record
+        self.phase = Phase.QUEUED
+        self.started: float | None = None
+        self.submitted = False
+        self.saw_event = False
+        self.log: list[Cause] = []
+        self.outcome: Outcome | None = None
+        self.failure: AcpError | None = None
+        self.agent_stop_reason: str | None = None
+        self.owner_task: trio.lowlevel.Task | None = None
+        self.on_cause: Callable[[Cause], None] | None = None
+        self.on_first_event: Callable[[], None] | None = None
+        self._max_buffered = max_buffered
+        self._collect_only = collect_only
+        self._gate_open = True
+        self._events: deque[tuple[Event, int]] = deque()
+        self._buffered = 0
+        self._news: trio.Event | None = None
+        self._texts: list[str] = []
+        self._tool_calls: dict[str, ToolCall] = {}
+        self._usage: Usage | None = None
+
+    def __repr__(self) -> str:
+        return f"<TurnState {self.id} of {self.key!r}: {self.phase.value}>"
+
+    # -- the machine ----------------------------------------------------------
+
+    def enter(self, phase: Phase) -> None:
+        """Go on to the next phase.
+
+        Raises:
+            RuntimeError: there is no such transition; nothing changed.
+        """
+        if phase not in TRANSITIONS[self.phase]:
+            raise RuntimeError(f"a turn cannot go from {self.phase.value} to {phase.value}")
+        self.phase = phase
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the outcome is decided."""
+        return bool(self.log)
+
+    @property
+    def deadline(self) -> float:
+        """When the turn times out; the gate closes `grace` later.  Valid once it has started."""
+        assert self.started is not None
+        return self.started + self.limits.turn
+
+    def note(self, cause: Cause) -> None:
+        """Append to the log and wake the actor.  The first entry decides the outcome."""
+        self.log.append(cause)
+        if cause.kind in {"caller", "left", "deadline", "shutdown", "closed"}:
+            self._gate_open = False
+        if cause.done is not None:
+            self.agent_stop_reason = cause.done.stop_reason
+            self._usage = cause.done.usage or self._usage
+        if self.on_cause is not None:
+            self.on_cause(cause)
+        self.poke()
+
+    def stop(self, kind: StoppedBy | Literal["deadline"], now: float, reason: str | None = None) -> bool:
+        """Ask for the turn's end; False if it is over already."""
+        if self.settled.is_set():
+            return False
+        self.note(Cause(kind=kind, time=now, reason=reason))
+        return True
+
+    def ended(self, call: Call[Done], now: float) -> None:
+        """Enter how the adapter's turn ended, unless it was us who cancelled it."""
+        if call.ok and call.value is not None:
+            self.note(Cause(kind="response", time=now, done=call.value))
+        elif call.ok:
+            missing = TurnFailed("the adapter's turn returned without saying how it ended", detail="no-terminal-event")
+            self.note(Cause(kind="failure", time=now, error=missing))
+        elif call.error is not None:
+            self.note(Cause(kind="failure", time=now, error=as_acp_error(call.error)))
+        elif not self.log:
+            lost = TurnFailed("the adapter's turn ended itself by cancellation", detail="adapter-error")
+            self.note(Cause(kind="failure", time=now, error=lost))
+
+    def forget_log(self) -> None:
+        """Start over for the one retry: the log holds nothing but the failed attempt's end."""
+        self.log.clear()
+
+    # -- events ---------------------------------------------------------------
+
+    def send(self, event: Event, size: int | None = None) -> bool:
+        """Accept one event of the adapter: see `abc.EventSink`."""
+        if not self._gate_open:
+            return False
+        if not self.saw_event:
+            self.saw_event = True
+            if self.on_first_event is not None:
+                self.on_first_event()
+        if isinstance(event, TextDelta):
+            self._texts.append(event.text)
+        elif isinstance(event, ToolCall):
+            self._tool_calls[event.id] = event
+        elif isinstance(event, Usage):
+            self._usage = event
+        if self._collect_only:
+            return True
+        if size is None:
+            size = _estimated_size(event)
+        if self._buffered and self._buffered + size > self._max_buffered:
+            self._gate_open = False
+            slow = TurnFailed(
+                f"more than {self._max_buffered} bytes of events waited for the consumer", detail="consumer-too-slow"
+            )
+            self.note(Cause(kind="failure", time=trio.current_time(), error=slow))
+            return False
+        self._events.append((event, size))
+        self._buffered += size
+        if self._news is not None:
+            self._news.set()
+        return True
+
+    async def next_event(self) -> Event | None:
+        """Wait for the next event; None once the turn has settled and all were taken.
+
+        If cancelled, no event was taken.
+
+        Raises:
+            trio.BusyResourceError: another task is waiting for one.
+        """
+        while not self._events:
+            if self.settled.is_set():
+                return None
+            if self._news is not None:
+                raise trio.BusyResourceError("another task is iterating over this turn")
+            self._news = trio.Event()
+            try:
+                await self._news.wait()
+            finally:
+                self._news = None
+        event, size = self._events.popleft()
+        self._buffered -= size
+        return event
+
+    def drop_events(self) -> None:
+        """Forget what was not read; nothing more is accepted."""
+        self._gate_open = False
+        self._events.clear()
+        self._buffered = 0
+
+    @property
+    def partial(self) -> str:
+        """The text the agent has sent so far."""
+        return "".join(self._texts)
+
+    def reply(self) -> Reply:
+        """Return the settled turn as one value."""
+        assert self.outcome is not None
+        return Reply(
+            text=self.partial, outcome=self.outcome, usage=self._usage, tool_calls=tuple(self._tool_calls.values())
+        )
+
+    # -- the end --------------------------------------------------------------
+
+    def decide(self, cleanup: CleanupState) -> Outcome:
+        """Return the outcome that the first entry of the log decides."""
+        first = self.log[0]
+        match first.kind:
+            case "response":
+                assert first.done is not None
+                if first.done.stop_reason == "cancelled":
+                    return Stopped(by="agent", agent_stop_reason="cancelled")
+                return Completed(first.done.stop_reason)
+            case "failure":
+                assert first.error is not None
+                return Failed(first.error)
+            case "deadline":
+                return TimedOut(limits=self.limits, cleanup=cleanup)
+            case kind:
+                return Stopped(by=kind, reason=first.reason, agent_stop_reason=self.agent_stop_reason)
+
+    def settle(self, outcome: Outcome) -> bool:
+        """Fix the outcome and let the caller go on; nothing is accepted after.  The first call counts."""
+        if self.settled.is_set():
+            return False
+        self.phase = Phase.SETTLED
+        self.outcome = outcome
+        self._gate_open = False
+        match outcome:
+            case TimedOut(limits=limits, cleanup=cleanup):
+                text = f"the turn timed out after {limits.turn:g} s"
+                self.failure = TurnTimedOut(text, limits=limits, cleanup=cleanup, partial=self.partial)
+            case Failed(error=error):
+                self.failure = TurnFailed(str(error), detail=error.detail, partial=self.partial)
+                self.failure.__cause__ = error.__cause__ if type(error) is TurnFailed else error
+            case _:
+                pass
+        self.settled.set()
+        if self._news is not None:
+            self._news.set()
+        return True
+
+
+def as_acp_error(error: Exception) -> AcpError:
+    """Return the error itself if it is one of ours, else a `TurnFailed` caused by it."""
+    if isinstance(error, AcpError):
+        return error
+    failure = TurnFailed(f"the adapter failed: {error!r}", detail="adapter-error")
+    failure.__cause__ = error
+    return failure

@@ -1,0 +1,377 @@
+"""One ACP connection: a reader, a single writer, and the requests of both sides.
+
+Nobody but the writer task touches the transport's sending side: callers put
+whole frames into a queue, synchronously, so no cancellation can tear a frame.
+A frame that the writer has not taken yet can be withdrawn, and then nothing
+was ever sent.  The reader never waits for anybody: it hands out what arrived
+with synchronous calls, and starts a task for each of the agent's requests.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+import attrs
+import trio
+
+from .._errors import AcpError, ConnectionLost, WireError
+from .codec import encode, structure, unstructure
+from .rpc import (
+    AnswerWith,
+    ErrorArrived,
+    Ignored,
+    NotificationArrived,
+    PeerState,
+    RequestArrived,
+    ResponseArrived,
+    RpcPeer,
+)
+from .schema import CancelRequestNotification, ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    from ..abc import Transport
+    from .rpc import RequestId
+
+    T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+MAX_QUEUED_BYTES = 2**20
+"""Frames that may wait for the writer; a single larger one fits an empty queue."""
+
+
+class RequestRefused(Exception):
+    """Raised by a handler to answer the agent's request with a JSON-RPC error."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Handler(Protocol):
+    """Who is told what the agent sends of its own accord."""
+
+    def on_update(self, session_id: str, update: object, size: int) -> bool:
+        """Take a ``session/update`` of `size` bytes; False if nobody waits for it."""
+
+    async def serve(self, request_id: RequestId, method: str, params: object) -> dict[str, Any]:
+        """Answer one request; its task is cancelled if the agent takes the request back.
+
+        Raises:
+            RequestRefused: to answer with an error.
+        """
+
+
+@attrs.define(eq=False)
+class Frame:
+    """A message on its way to the writer; `taken` once it may be on the wire."""
+
+    text: str
+    taken: bool = False
+    withdrawn: bool = False
+
+
+class PendingReply:
+    """A request of ours, and where its answer will be."""
+
+    def __init__(self, connection: Connection, method: str) -> None:
+        self.connection = connection
+        self.method = method
+        self.id = 0
+        self.frame: Frame | None = None
+        self.result: object = None
+        self.error: AcpError | None = None
+        self.on_answer: Callable[[PendingReply], None] | None = None
+        self._done = trio.Event()
+
+    @property
+    def done(self) -> bool:
+        """Whether it was answered, withdrawn, or can be answered no more."""
+        return self._done.is_set()
+
+    def settle(self, result: object = None, error: AcpError | None = None) -> None:
+        """Enter the answer; wakes whoever waits."""
+        self.result, self.error = result, error
+        self._done.set()
+        if self.on_answer is not None:
+            self.on_answer(self)
+
+    def withdraw(self, error: AcpError) -> bool:
+        """Take it back, if the writer has not taken it yet: it was never sent, and `error` is its answer."""
+        if self.done or self.frame is None or self.frame.taken:
+            return False
+        self.connection.forget(self)
+        self.settle(error=error)
+        return True
+
+    async def wait_done(self) -> None:
+        """Wait for the answer, whatever it is.  If cancelled, it is still pending."""
+        await self._done.wait()
+
+    async def wait(self, cls: type[T]) -> T:
+        """Wait for the answer and return it as `cls`.  If cancelled, it is still pending.
+
+        Raises:
+            RequestFailed: the agent answered with an error.
+            InvalidMessage: the answer has not the form of `cls`.
+            ConnectionLost: the connection ended first.
+        """
+        await self._done.wait()
+        if self.error is not None:
+            raise self.error
+        return self.read(cls)
+
+    def read(self, cls: type[T]) -> T:
+        """Return a good answer as `cls`.
+
+        Raises:
+            InvalidMessage: it has not the form of `cls`.
+        """
+        return structure(cls, self.result, at="$.result")
+
+
+class Connection:
+    """A connection over a transport that somebody else opens and closes.
+
+    Args:
+        transport: Where messages go and come from.
+        handler: Hears what the agent sends of its own accord.
+        stall: Seconds after which a write that does not end breaks the connection.
+    """
+
+    def __init__(self, transport: Transport, handler: Handler, *, stall: float) -> None:
+        self.ignored: Counter[str] = Counter()
+        self.ended = trio.Event()
+        self._transport = transport
+        self._handler = handler
+        self._stall = stall
+        self._peer: RpcPeer[PendingReply] = RpcPeer()
+        self._frames: deque[Frame] = deque()
+        self._queued = 0
+        self._work = trio.Event()
+        self._room = trio.Event()
+        self._serving: dict[RequestId, trio.CancelScope] = {}
+        self._nursery: trio.Nursery | None = None
+
+    def __repr__(self) -> str:
+        return f"<Connection {self._peer!r}, {self._queued} bytes queued>"
+
+    @property
+    def usable(self) -> bool:
+        """Whether requests can be made."""
+        return self._peer.state is PeerState.OPEN
+
+    # -- sending ----------------------------------------------------------------
+
+    async def wait_for_room(self) -> None:
+        """Wait until less than `MAX_QUEUED_BYTES` wait for the writer; a checkpoint only if it waits."""
+        while self._queued >= MAX_QUEUED_BYTES and self.usable:
+            self._room = trio.Event()
+            await self._room.wait()
+
+    def request(self, method: str, params: attrs.AttrsInstance) -> PendingReply:
+        """Enqueue a request.
+
+        Raises:
+            ConnectionLost: the connection has ended; nothing was sent, so it is retryable.
+        """
+        pending = PendingReply(self, method)
+        pending.id, message = self._peer.request(method, unstructure(params), pending)
+        pending.frame = self._enqueue(message)
+        return pending
+
+    def notify(self, method: str, params: attrs.AttrsInstance) -> None:
+        """Enqueue a notification; does nothing once the connection has ended."""
+        if self._peer.state in {PeerState.OPEN, PeerState.CLOSING}:
+            self._enqueue(self._peer.notification(method, unstructure(params)))
+
+    def answer(self, request_id: RequestId, result: dict[str, Any]) -> bool:
+        """Enqueue the answer to a request of the agent; False if it has one already."""
+        message = self._peer.reply(request_id, result)
+        if message is None:
+            return False
+        self._enqueue(message)
+        return True
+
+    async def call(
+        self,
+        method: str,
+        params: attrs.AttrsInstance,
+        cls: type[T],
+        *,
+        on_late: Callable[[PendingReply], None] | None = None,
+    ) -> T:
+        """Send a request and wait for its answer.
+
+        If cancelled, it is withdrawn or, if it was sent, the agent is told that
+        it is not wanted any more; an answer that comes all the same goes to `on_late`.
+
+        Raises:
+            RequestFailed: the agent answered with an error.
+            InvalidMessage: the answer has not the form of `cls`.
+            ConnectionLost: the connection ended first.
+        """
+        await self.wait_for_room()
+        pending = self.request(method, params)
+        try:
+            return await pending.wait(cls)
+        except trio.Cancelled:
+            if not pending.withdraw(ConnectionLost(f"{method} was withdrawn before it was sent", detail="withdrawn")):
+                self.notify("$/cancel_request", CancelRequestNotification(request_id=pending.id))
+                pending.on_answer = on_late
+                if on_late is not None and pending.done:
+                    on_late(pending)
+            raise
+
+    def forget(self, pending: PendingReply) -> None:
+        """Drop a request whose frame was not taken; `PendingReply.withdraw` is the door to this."""
+        self._peer.forget(pending.id)
+        if pending.frame is not None:
+            pending.frame.withdrawn = True
+
+    def _enqueue(self, message: dict[str, Any]) -> Frame:
+        frame = Frame(encode(message))
+        self._frames.append(frame)
+        self._queued += len(frame.text)
+        self._work.set()
+        return frame
+
+    # -- ending -----------------------------------------------------------------
+
+    def close(self) -> None:
+        """End in good order, at once: what is unanswered fails, what is unsent is not sent."""
+        self._end(self._peer.close())
+
+    def break_(self, error: WireError) -> None:
+        """End because of an error; the first one counts."""
+        self._end(self._peer.break_(error))
+
+    def _end(self, tokens: tuple[PendingReply, ...]) -> None:
+        for pending in tokens:
+            lost = self._peer.lost()
+            # Before the writer took it, nothing can have been started.  After that nobody knows.
+            lost.retryable = pending.frame is not None and not pending.frame.taken
+            pending.settle(error=lost)
+        self._room.set()
+        self.ended.set()
+
+    # -- tasks ------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Read and write until the connection ends.  If cancelled, it ends.
+
+        Raises no error: what ended the connection is the error of everything that was pending.
+        """
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._guard, self._read, name="trio_acp reader")
+                self._nursery.start_soon(self._guard, self._write, name="trio_acp writer")
+                await self.ended.wait()
+                self._nursery.cancel_scope.cancel(reason="the connection has ended")
+        finally:
+            self.close()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _guard(self, serve: Callable[[], Any]) -> None:
+        try:
+            await serve()
+        except WireError as error:
+            self.break_(error)
+        except Exception as error:
+            _log.exception("the connection failed in trio_acp itself")
+            broken = ConnectionLost(
+                "trio_acp failed while it served the connection; see the log", detail="internal-error"
+            )
+            broken.__cause__ = error
+            self.break_(broken)
+
+    async def _write(self) -> None:
+        while True:
+            while not self._frames:
+                self._work = trio.Event()
+                await self._work.wait()
+            frame = self._frames.popleft()
+            self._queued -= len(frame.text)
+            if self._queued < MAX_QUEUED_BYTES:
+                self._room.set()
+            if frame.withdrawn:
+                continue
+            frame.taken = True
+            with trio.move_on_after(self._stall) as scope:
+                await self._transport.send(frame.text)
+            if scope.cancelled_caught:
+                raise ConnectionLost(f"the agent read nothing for {self._stall:g} s", detail="write-stalled")
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._transport.receive()
+            if isinstance(message, bytes):
+                self.count("binary-frame")
+            else:
+                self._take(message)
+
+    def _take(self, text: str) -> None:
+        match self._peer.receive(text):
+            case NotificationArrived(method="session/update", params=params):
+                self._take_update(params, len(text))
+            case ResponseArrived(token=pending, result=result):
+                pending.settle(result=result)
+            case ErrorArrived(token=pending, error=error):
+                pending.settle(error=error)
+            case RequestArrived() as arrived:
+                assert self._nursery is not None
+                self._serving[arrived.id] = trio.CancelScope()
+                self._nursery.start_soon(self._serve, arrived, name=f"trio_acp {arrived.method}")
+            case NotificationArrived(method="$/cancel_request", params=dict(params)):
+                self._take_cancel(params.get("requestId"))
+            case NotificationArrived():
+                self.count("unknown-notification")
+            case AnswerWith(kind=kind, message=answer):
+                self.count(kind)
+                self._enqueue(answer)
+            case Ignored(kind=kind):
+                self.count(kind)
+
+    def _take_update(self, params: object, size: int) -> None:
+        if not isinstance(params, dict) or not isinstance(session_id := params.get("sessionId"), str):
+            self.count("malformed-update")
+        elif not self._handler.on_update(session_id, params.get("update"), size):
+            self.count("update-outside-a-turn")
+
+    def _take_cancel(self, request_id: object) -> None:
+        scope = self._serving.get(request_id) if isinstance(request_id, int | str) else None
+        if scope is None:
+            self.count("cancel-of-unknown-request")
+        else:
+            scope.cancel(reason="the agent took its request back")
+
+    @trio.lowlevel.enable_ki_protection
+    async def _serve(self, arrived: RequestArrived) -> None:
+        """Answer one request of the agent, exactly once, whatever the handler does."""
+        result: dict[str, Any] | None = None
+        code, text = int(ErrorCode.REQUEST_CANCELLED), "the request was cancelled"
+        try:
+            with self._serving[arrived.id]:
+                result = await self._handler.serve(arrived.id, arrived.method, arrived.params)
+        except RequestRefused as refusal:
+            code, text = refusal.code, str(refusal)
+        except Exception:
+            _log.exception("answering the agent's %s failed", arrived.method)
+            code, text = int(ErrorCode.INTERNAL_ERROR), "the client failed to answer"
+        finally:
+            del self._serving[arrived.id]
+        if result is not None:
+            self.answer(arrived.id, result)
+        elif (message := self._peer.reply_error(arrived.id, code, text)) is not None:
+            self._enqueue(message)
+
+    def count(self, kind: str) -> None:
+        """Count something that is tolerated, and log its first occurrence."""
+        self.ignored[kind] += 1
+        if self.ignored[kind] == 1:
+            _log.info("tolerated from the agent: %s", kind)

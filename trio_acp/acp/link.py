@@ -1,0 +1,197 @@
+"""The life of one connection to an agent: dial, initialize, serve, close.
+
+A link is a task of its own, so that the caller who happened to need it first
+can be cancelled without taking it away from the others.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import trio
+
+from .._errors import (
+    AcpError,
+    AuthenticationRequired,
+    BackendUnavailable,
+    ConnectionLost,
+    InvalidMessage,
+    RequestFailed,
+)
+from .codec import structure
+from .connection import Connection, RequestRefused
+from .schema import (
+    PROTOCOL_VERSION,
+    AuthenticateRequest,
+    ClientCapabilities,
+    EmptyResponse,
+    ErrorCode,
+    Implementation,
+    InitializeRequest,
+    InitializeResponse,
+    RequestPermissionRequest,
+)
+
+if TYPE_CHECKING:
+    import attrs
+
+    from ..abc import Dial, Transport
+    from .rpc import RequestId
+    from .session import AgentSession
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def _our_version() -> str:
+    try:
+        return version("trio-acp")
+    except PackageNotFoundError:  # run from a directory that was never installed
+        return "0"
+
+
+class Link:
+    """A connection, from the wish for it to its end.
+
+    Attributes:
+        ready: Set once it can be used, or never will be.
+        closed: Set when its task has ended.
+        agent: What the agent said about itself; valid once ready without `error`.
+        error: Why it cannot be used.
+        sessions: The agent's sessions that are open on it, by ACP session id.
+        poisoned: Ids of sessions that owe an answer here and are not used here again.
+        retired: It serves the sessions it has, and gets no new ones.
+    """
+
+    def __init__(self) -> None:
+        self.ready = trio.Event()
+        self.closed = trio.Event()
+        self.agent: InitializeResponse
+        self.connection: Connection
+        self.error: AcpError | None = None
+        self.sessions: dict[str, AgentSession] = {}
+        self.poisoned: set[str] = set()
+        self.retired = False
+        self._scope = trio.CancelScope()
+
+    @property
+    def usable(self) -> bool:
+        """Whether new sessions can be opened on it, now or when it is ready."""
+        return not self.retired and self.error is None and (not self.ready.is_set() or self.connection.usable)
+
+    def close(self, reason: str) -> None:
+        """End it: gracefully if it is up, at once if it is not yet."""
+        if self.ready.is_set() and self.error is None:
+            self.connection.close()
+        else:
+            self._scope.cancel(reason=reason)
+
+    def retire(self) -> None:
+        """Give it no new sessions, and close it as soon as it has none."""
+        self.retired = True
+        self.close_if_unused()
+
+    def close_if_unused(self) -> None:
+        """Close it if it is retired and no session is left on it."""
+        if self.retired and not self.sessions:
+            self.close("no session uses this connection any more")
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self, dial: Dial, *, timeout: float, stall: float, auth_method: str | None) -> None:
+        """Connect within `timeout` seconds and serve until the end.  Raises no error: see `error`."""
+        try:
+            with self._scope:
+                self._scope.deadline = trio.current_time() + timeout
+                async with dial() as transport:
+                    await self._serve(transport, stall, auth_method)
+        except AcpError as error:
+            self._fail(error)
+        except Exception as error:
+            _log.exception("connecting to the agent failed in trio_acp itself")
+            self._fail(BackendUnavailable(f"connecting failed: {error!r}", detail="internal-error"))
+        finally:
+            self._fail(BackendUnavailable(f"the agent was not ready within {timeout:g} s", detail="connect-timeout"))
+            self.closed.set()
+
+    async def _serve(self, transport: Transport, stall: float, auth_method: str | None) -> None:
+        self.connection = Connection(transport, self, stall=stall)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.connection.run, name="trio_acp connection")
+            try:
+                self.agent = await self._initialize()
+                if auth_method is not None:
+                    await self.authenticate(auth_method)
+            except AcpError as error:
+                self._fail(_as_unavailable(error))
+                self.connection.close()
+            else:
+                self._scope.deadline = float("inf")
+                self.ready.set()
+            await self.connection.ended.wait()
+
+    def _fail(self, error: AcpError) -> None:
+        if not self.ready.is_set():
+            self.error = error
+            self.ready.set()
+
+    async def _initialize(self) -> InitializeResponse:
+        ours = Implementation(name="trio-acp", version=_our_version())
+        request = InitializeRequest(
+            protocol_version=PROTOCOL_VERSION, client_capabilities=ClientCapabilities(), client_info=ours
+        )
+        agent = await self.connection.request("initialize", request).wait(InitializeResponse)
+        if agent.protocol_version != PROTOCOL_VERSION:
+            raise BackendUnavailable(
+                f"the agent speaks version {agent.protocol_version} of the protocol, not {PROTOCOL_VERSION}",
+                detail="protocol-version",
+            )
+        return agent
+
+    async def authenticate(self, method_id: str) -> None:
+        """Authenticate with one of the agent's methods.  If cancelled, it may have happened.
+
+        Raises:
+            AuthenticationRequired: the agent has no such method, or refused.
+        """
+        methods = [method.id for method in self.agent.auth_methods]
+        if method_id not in methods:
+            raise AuthenticationRequired(
+                f"the agent has no authentication method {method_id!r} (it has: {', '.join(methods) or 'none'})",
+                methods=methods,
+            )
+        try:
+            await self.connection.call("authenticate", AuthenticateRequest(method_id=method_id), EmptyResponse)
+        except RequestFailed as error:
+            raise AuthenticationRequired(f"authentication failed: {error}", methods=methods) from error
+
+    # -- what the agent sends of its own accord -------------------------------------
+
+    def on_update(self, session_id: str, update: object, size: int) -> bool:
+        """Pass an update to its session; False if it has no running turn here."""
+        session = self.sessions.get(session_id)
+        return session is not None and session.on_update(update, size)
+
+    async def serve(self, request_id: RequestId, method: str, params: object) -> dict[str, Any]:
+        """Answer one request of the agent: see `connection.Handler`."""
+        if method != "session/request_permission":
+            raise RequestRefused(ErrorCode.METHOD_NOT_FOUND, f"this client does not offer {method}")
+        try:
+            asked = structure(RequestPermissionRequest, params, at="$.params")
+        except InvalidMessage as error:
+            raise RequestRefused(ErrorCode.INVALID_PARAMS, str(error)) from error
+        session = self.sessions.get(asked.session_id)
+        if session is None:
+            self.connection.count("permission-of-unknown-session")
+            return {"outcome": {"outcome": "cancelled"}}
+        return await session.ask_permission(request_id, asked)
+
+
+def _as_unavailable(error: AcpError) -> AcpError:
+    if isinstance(error, RequestFailed):
+        return BackendUnavailable(f"the agent refused to initialize: {error}", detail="initialize-failed")
+    if isinstance(error, ConnectionLost):
+        return BackendUnavailable(f"the connection ended before it was ready: {error}", detail=error.detail)
+    return error

@@ -1,0 +1,340 @@
+"""`AcpRuntime`: the adapter through which the session manager speaks ACP."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from .._errors import AuthenticationRequired, InvalidMessage, RequestFailed, SessionInitFailed
+from .._service import open_service_scope, shielded
+from ..abc import Handle, Runtime, RuntimeStatus
+from .link import Link
+from .schema import (
+    CloseSessionRequest,
+    EmptyResponse,
+    ErrorCode,
+    LoadSessionRequest,
+    LoadSessionResponse,
+    NewSessionRequest,
+    NewSessionResponse,
+    ResumeSessionRequest,
+    ResumeSessionResponse,
+)
+from .session import AgentSession
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from ..abc import Dial, Done, EnsureRequest, EventSink, TurnRequest
+    from .connection import PendingReply
+
+CLOSE_LIMIT = 5.0
+"""Seconds for all connections to close when the runtime is left; each has a shorter deadline of its own."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class AcpHandle(Handle):
+    """A handle of `AcpRuntime`: an agent's session on a link."""
+
+    link: Link
+    session: AgentSession
+
+
+class AcpRuntime(Runtime):
+    """Speaks ACP v1 with an agent.
+
+    Connects when a session first needs it, keeps one connection for all
+    sessions, and dials a new one when it broke or when a session that owes an
+    answer there has to be resumed.  No prompt is ever sent twice.
+
+    Args:
+        dial: Opens a connection; see `websocket` and `stdio`.
+        connect_timeout: Seconds for connecting, initializing and authenticating.
+        stall: Seconds after which a write that does not end breaks the connection.
+        auth_method: The id of the agent's authentication method to use on each
+            new connection.
+    """
+
+    def __init__(
+        self,
+        dial: Dial,
+        *,
+        connect_timeout: float = 30.0,
+        stall: float = 30.0,
+        auth_method: str | None = None,
+    ) -> None:
+        self._dial = dial
+        self._connect_timeout = connect_timeout
+        self._stall = stall
+        self._auth_method = auth_method
+        self._scope = open_service_scope("connections")
+        self._nursery: trio.Nursery | None = None
+        self._current: Link | None = None
+        self._links: set[Link] = set()
+
+    @classmethod
+    def websocket(
+        cls,
+        url: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        token_file: str | Path | None = None,
+        token_env: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        ping_interval: float | None = None,
+        allow_insecure: bool = False,
+        connect_timeout: float = 30.0,
+        stall: float = 30.0,
+        auth_method: str | None = None,
+    ) -> AcpRuntime:
+        """Return a runtime for an agent behind a WebSocket endpoint.
+
+        Args:
+            url: Such as ``ws://127.0.0.1:8137/acp``.
+            headers: Sent with the handshake.
+            token_file: A file with a bearer token, read at each dial.
+            token_env: The environment variable that has the token, instead.
+            ssl_context: For ``wss``; default: the system's trust store.
+            ping_interval: Seconds between pings, at least 20; None sends none.
+            allow_insecure: Send a token over ``ws`` to another machine all the same.
+            connect_timeout: Seconds for connecting, initializing and authenticating.
+            stall: Seconds after which a write that does not end breaks the connection.
+            auth_method: The id of the agent's authentication method to use.
+
+        Raises:
+            InvalidOption: the URL, a header or the ping interval cannot be used.
+        """
+        from ..transports.websocket import dial_websocket
+
+        dial = dial_websocket(
+            url,
+            headers=headers,
+            token_file=token_file,
+            token_env=token_env,
+            ssl_context=ssl_context,
+            connect_timeout=connect_timeout,
+            ping_interval=ping_interval,
+            allow_insecure=allow_insecure,
+        )
+        return cls(dial, connect_timeout=connect_timeout, stall=stall, auth_method=auth_method)
+
+    @classmethod
+    def stdio(
+        cls,
+        argv: Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        connect_timeout: float = 30.0,
+        stall: float = 30.0,
+        auth_method: str | None = None,
+    ) -> AcpRuntime:
+        """Return a runtime that starts an agent as a child process and speaks over its stdin and stdout.
+
+        POSIX only.  The agent gets a process group of its own, which is ended
+        with the connection, grandchildren included.
+
+        Args:
+            argv: The program and its arguments; no shell is involved.
+            cwd: Where it runs.
+            env: Its whole environment; None inherits ours.
+            connect_timeout: Seconds for starting, initializing and authenticating.
+            stall: Seconds after which a write that does not end breaks the connection.
+            auth_method: The id of the agent's authentication method to use.
+        """
+        from ..transports.stdio import dial_stdio
+
+        dial = dial_stdio(argv, cwd=cwd, env=env)
+        return cls(dial, connect_timeout=connect_timeout, stall=stall, auth_method=auth_method)
+
+    async def __aenter__(self) -> AcpRuntime:
+        """Get ready; connect to nothing yet."""
+        self._nursery = await self._scope.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Close all connections, gracefully within their deadlines."""
+        for link in list(self._links):
+            link.close("the runtime is closed")
+        with shielded(CLOSE_LIMIT):
+            for link in list(self._links):
+                await link.closed.wait()
+        self._nursery = None
+        self._scope, scope = open_service_scope("connections"), self._scope
+        await scope.__aexit__(exc_type, exc, tb)
+
+    # -- abc.Runtime ------------------------------------------------------------------
+
+    async def ensure_session(self, request: EnsureRequest) -> AcpHandle:
+        """Open a session, or resume one: see `abc.Runtime`."""
+        link = await self._usable_link(avoid=request.resume)
+        cwd = request.cwd or str(Path.cwd())
+        try:
+            if request.resume is None:
+                session = await self._new(link, cwd)
+            else:
+                session = await self._resume(link, request.resume, cwd)
+        except RequestFailed as error:
+            raise self._refused(link, error, resuming=request.resume is not None) from error
+        return AcpHandle(key=request.key, session_id=session.id, cwd=cwd, link=link, session=session)
+
+    async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
+        """Send the prompt and its updates into `events`: see `abc.Runtime`."""
+        return await self._session(request.handle).run_turn(request, events)
+
+    async def cancel(self, handle: Handle, reason: str) -> None:
+        """Send ``session/cancel`` and wait for the prompt's answer: see `abc.Runtime`."""
+        await self._session(handle).cancel()
+
+    async def close(self, handle: Handle, reason: str) -> None:
+        """Ask the agent to close the session where it offers that; never closes a connection others use.
+
+        From its first step on, nothing more of the session is listened to.
+        """
+        assert isinstance(handle, AcpHandle)
+        link, session = handle.link, handle.session
+        if link.sessions.get(session.id) is session:
+            del link.sessions[session.id]
+        if session.unanswered:
+            link.poisoned.add(session.id)
+        try:
+            if link.connection.usable and link.agent.agent_capabilities.session_capabilities.close:
+                await link.connection.call("session/close", CloseSessionRequest(session_id=session.id), EmptyResponse)
+        except RequestFailed as error:
+            if error.rpc_code != ErrorCode.RESOURCE_NOT_FOUND:  # then it is closed already
+                raise
+        finally:
+            link.close_if_unused()
+
+    async def status(self, handle: Handle) -> RuntimeStatus:
+        """Tell what the connection knows; asks the agent nothing, for ACP v1 has no such request."""
+        await trio.lowlevel.checkpoint()
+        assert isinstance(handle, AcpHandle)
+        agent = handle.link.agent.agent_info
+        session = handle.session
+        return RuntimeStatus(
+            summary="connected" if handle.link.connection.usable else "disconnected",
+            session_id=session.id,
+            details={
+                "agent": None if agent is None else f"{agent.name} {agent.version}",
+                "unanswered": session.unanswered,
+                "mode": None if session.modes is None else session.modes.current_mode_id,
+                "tolerated": dict(handle.link.connection.ignored),
+            },
+        )
+
+    def is_alive(self, handle: Handle) -> bool:
+        """Whether the handle's connection is up."""
+        assert isinstance(handle, AcpHandle)
+        return handle.link.connection.usable
+
+    def is_quiet(self, handle: Handle) -> bool:
+        """Whether the late answer of the last prompt has come meanwhile."""
+        return not self._session(handle).unanswered
+
+    async def authenticate(self, method_id: str) -> None:
+        """Authenticate now, connecting if need be, and again on each later connection.
+
+        If cancelled, it may have happened.
+
+        Raises:
+            AuthenticationRequired: the agent has no such method, or refused.
+            BackendUnavailable: the agent cannot be reached.
+        """
+        link = await self._usable_link(avoid=None)
+        await link.authenticate(method_id)
+        self._auth_method = method_id
+
+    # -- opening ------------------------------------------------------------------------
+
+    async def _usable_link(self, *, avoid: str | None) -> Link:
+        """Return a connection that is up, and on which the session `avoid` owes no answer."""
+        link = self._current
+        if link is None or not link.usable or avoid in link.poisoned:
+            if link is not None:
+                link.retire()
+            self._current = link = self._start_link()
+        await link.ready.wait()
+        if link.error is not None:
+            raise link.error
+        return link
+
+    def _start_link(self) -> Link:
+        if self._nursery is None:
+            raise RuntimeError("this runtime has not been entered: give it to open_session_manager()")
+        link = Link()
+        self._links.add(link)
+        self._nursery.start_soon(self._run_link, link, name="trio_acp link")
+        return link
+
+    async def _run_link(self, link: Link) -> None:
+        try:
+            await link.run(self._dial, timeout=self._connect_timeout, stall=self._stall, auth_method=self._auth_method)
+        finally:
+            self._links.discard(link)
+
+    async def _new(self, link: Link, cwd: str) -> AgentSession:
+        request = NewSessionRequest(cwd=cwd, mcp_servers=())
+        answer = await link.connection.call(
+            "session/new", request, NewSessionResponse, on_late=functools.partial(_close_late, link)
+        )
+        session = link.sessions[answer.session_id] = AgentSession(link.connection, answer.session_id, cwd)
+        session.modes = answer.modes
+        return session
+
+    async def _resume(self, link: Link, session_id: str, cwd: str) -> AgentSession:
+        """Resume, or else load.  What a load replays finds no running turn and is dropped."""
+        offers = link.agent.agent_capabilities
+        session = AgentSession(link.connection, session_id, cwd)
+        answer: ResumeSessionResponse | LoadSessionResponse | None = None
+        if offers.session_capabilities.resume:
+            try:
+                answer = await link.connection.call(
+                    "session/resume", ResumeSessionRequest(session_id=session_id, cwd=cwd), ResumeSessionResponse
+                )
+            except RequestFailed as error:
+                # Some agents advertise what they do not have.
+                if error.rpc_code != ErrorCode.METHOD_NOT_FOUND or not offers.load_session:
+                    raise
+        if answer is None:
+            if not offers.load_session:
+                raise SessionInitFailed("the agent can neither resume nor load sessions", detail="resume-failed")
+            load = LoadSessionRequest(session_id=session_id, cwd=cwd, mcp_servers=())
+            answer = await link.connection.call("session/load", load, LoadSessionResponse)
+        link.sessions[session_id] = session
+        session.modes = answer.modes
+        return session
+
+    def _refused(self, link: Link, error: RequestFailed, *, resuming: bool) -> SessionInitFailed:
+        if error.rpc_code == ErrorCode.AUTHENTICATION_REQUIRED:
+            methods = [method.id for method in link.agent.auth_methods]
+            return AuthenticationRequired(
+                f"the agent wants to be authenticated first; it offers: {', '.join(methods) or 'nothing'}",
+                methods=methods,
+            )
+        detail = "resume-failed" if resuming else None
+        return SessionInitFailed(f"the agent refused the session: {error}", detail=detail)
+
+    def _session(self, handle: Handle) -> AgentSession:
+        assert isinstance(handle, AcpHandle)
+        return handle.session
+
+
+def _close_late(link: Link, pending: PendingReply) -> None:
+    """Close a session that was opened for somebody who is gone."""
+    if pending.error is not None or not link.agent.agent_capabilities.session_capabilities.close:
+        return
+    try:
+        opened = pending.read(NewSessionResponse)
+    except InvalidMessage:
+        return
+    if link.connection.usable:
+        link.connection.request("session/close", CloseSessionRequest(session_id=opened.session_id))

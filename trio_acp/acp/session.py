@@ -1,0 +1,160 @@
+"""An agent's session on one connection: the running prompt, its events and its permissions."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from .._errors import ConnectionLost, InvalidMessage, RequestFailed, TurnFailed
+from .._events import PermissionAnswered, ToolCall, ToolCallUpdate
+from .._permissions import choose_option
+from ..abc import Done, PermissionRequest
+from .codec import structure_update, unstructure
+from .schema import (
+    CancelNotification,
+    ErrorCode,
+    PermissionCancelled,
+    PermissionSelected,
+    PromptRequest,
+    PromptResponse,
+    RequestPermissionResponse,
+)
+
+if TYPE_CHECKING:
+    from ..abc import Decision, EventSink, TurnRequest
+    from .connection import Connection, PendingReply
+    from .rpc import RequestId
+    from .schema import RequestPermissionRequest, SessionModes
+
+_log = logging.getLogger(__name__)
+
+MAX_PERMISSIONS: Final = 16
+"""Requests for permission that one session may have open; further ones are cancelled at once."""
+
+_CANCELLED: Final = RequestPermissionResponse(outcome=PermissionCancelled())
+
+
+class AgentSession:
+    """One session of an agent; at most one prompt of it is unanswered at any time."""
+
+    def __init__(self, connection: Connection, session_id: str, cwd: str) -> None:
+        self.connection = connection
+        self.id = session_id
+        self.cwd = cwd
+        self.modes: SessionModes | None = None
+        self._turn: TurnRequest | None = None
+        self._sink: EventSink | None = None
+        self._pending: PendingReply | None = None
+        self._cancelled = False
+        self._tool_calls: dict[str, ToolCall] = {}
+        self._permissions: dict[RequestId, trio.CancelScope] = {}
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the agent still owes the answer to a prompt."""
+        return self._pending is not None and not self._pending.done
+
+    # -- the turn -----------------------------------------------------------------
+
+    async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
+        """Send one prompt and wait for its answer.
+
+        If cancelled, the prompt is withdrawn if it was not sent yet; else it
+        stays unanswered, and no further one is sent until its answer came.
+        """
+        if self.unanswered:
+            raise TurnFailed("an earlier prompt of this session is still unanswered", detail="session-busy")
+        self._turn, self._sink, self._cancelled = request, events, False
+        self._pending = None
+        try:
+            await self.connection.wait_for_room()
+            if self._cancelled:
+                return Done(stop_reason="cancelled")
+            self._pending = self.connection.request(
+                "session/prompt", PromptRequest(session_id=self.id, prompt=request.prompt)
+            )
+            answer = await self._pending.wait(PromptResponse)
+            return Done(stop_reason=answer.stop_reason)
+        except RequestFailed as error:
+            if error.rpc_code == ErrorCode.REQUEST_CANCELLED:
+                return Done(stop_reason="cancelled")
+            raise
+        finally:
+            if self._pending is not None:
+                self._pending.withdraw(_never_sent())
+            self._turn = self._sink = None
+            self._tool_calls.clear()
+            self._cancel_permissions()
+
+    async def cancel(self) -> None:
+        """Tell the agent to stop, once, and wait until the prompt is answered."""
+        self._cancelled = True
+        pending = self._pending
+        if pending is None or pending.done or pending.withdraw(_never_sent()):
+            return
+        self.connection.notify("session/cancel", CancelNotification(session_id=self.id))
+        # The protocol demands it, and real agents never finish the turn otherwise.
+        self._cancel_permissions()
+        await pending.wait_done()
+
+    def on_update(self, raw: object, size: int) -> bool:
+        """Turn an update into an event of the running turn; False if there is none."""
+        if self._sink is None:
+            return False
+        event = structure_update(raw, on_invalid=self._on_invalid)
+        if isinstance(event, ToolCallUpdate):
+            event = event.merged_into(self._tool_calls.get(event.id))
+        if isinstance(event, ToolCall):
+            self._tool_calls[event.id] = event
+        self._sink.send(event, size)
+        return True
+
+    def _on_invalid(self, error: InvalidMessage) -> None:
+        if not self.connection.ignored["malformed-update"]:
+            _log.warning("passed on as it is: %s", error)
+        self.connection.count("malformed-update")
+
+    # -- permissions ----------------------------------------------------------------
+
+    async def ask_permission(self, request_id: RequestId, asked: RequestPermissionRequest) -> dict[str, Any]:
+        """Let the turn's policy decide; ``cancelled`` outside a turn, after a cancel, or if nothing fits.
+
+        If cancelled, the request is answered by whoever cancelled.
+        """
+        turn, sink = self._turn, self._sink
+        if turn is None or sink is None or self._cancelled or len(self._permissions) >= MAX_PERMISSIONS:
+            return unstructure(_CANCELLED)
+        tool_call = asked.tool_call.merged_into(self._tool_calls.get(asked.tool_call.id))
+        self._tool_calls[tool_call.id] = tool_call
+        question = PermissionRequest(
+            session=turn.handle.key, tool_call=tool_call, options=asked.options, cwd=turn.handle.cwd
+        )
+        decision: Decision = "cancel"
+        with trio.CancelScope() as scope:
+            self._permissions[request_id] = scope
+            try:
+                decision = await turn.permissions.decide(question)
+            except Exception:
+                _log.exception("the permission policy failed; permission is denied")
+                decision = "deny"
+            finally:
+                self._permissions.pop(request_id, None)
+        option = choose_option(decision, asked.options)
+        option_id = None if option is None else option.id
+        chosen = decision if option is not None else "cancel"
+        sink.send(PermissionAnswered(tool_call=tool_call, decision=chosen, option_id=option_id))
+        if option is None:
+            return unstructure(_CANCELLED)
+        return unstructure(RequestPermissionResponse(outcome=PermissionSelected(option_id=option.id)))
+
+    def _cancel_permissions(self) -> None:
+        """Answer what is open at once, before the policy's task had a chance to notice."""
+        for request_id, scope in list(self._permissions.items()):
+            self.connection.answer(request_id, unstructure(_CANCELLED))
+            scope.cancel(reason="the turn is over")
+
+
+def _never_sent() -> ConnectionLost:
+    return ConnectionLost("the prompt was withdrawn before it was sent", detail="withdrawn")

@@ -1,0 +1,201 @@
+"""`FakeRuntime`: a runtime without an agent, for tests under virtual time.
+
+Each of its four calls does what it was told: return, take some time, hang,
+resist cancellation, or raise.  Everything it was asked is in `FakeRuntime.calls`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import attrs
+import trio
+
+from ..abc import Done, EnsureRequest, EventSink, Handle, Runtime, RuntimeStatus, TurnRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .._events import Event
+
+
+@attrs.frozen
+class Sleep:
+    """Take some seconds."""
+
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class Hang:
+    """Never end, but honour Trio's cancellation.
+
+    Attributes:
+        stops: In a turn: end with ``cancelled`` once `Runtime.cancel` has returned.
+    """
+
+    stops: bool = False
+
+
+@attrs.frozen
+class Swallow:
+    """Resist cancellation for some seconds, as a badly written adapter would."""
+
+    seconds: float = math.inf
+
+
+@attrs.frozen
+class Raise:
+    """Raise this error."""
+
+    error: Exception
+
+
+@attrs.frozen
+class Run:
+    """Call a function with the turn's sink, or with None outside a turn."""
+
+    function: Callable[[EventSink | None], object]
+
+
+Step: TypeAlias = "Event | Sleep | Hang | Swallow | Raise | Run | Done"
+
+
+@attrs.frozen(kw_only=True)
+class FakeCall:
+    """One call that the manager made: its name, when (seconds), and on which handle."""
+
+    name: str
+    time: float
+    handle: Handle | None = None
+    detail: Any = None
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class FakeHandle(Handle):
+    """A handle with a number, so that tests can tell handles apart."""
+
+    number: int
+
+
+class FakeRuntime(Runtime):
+    """A runtime whose behaviour is a script.
+
+    Args:
+        turn: The steps of every turn: events are sent, the other steps done.
+            A turn without a `Done` step ends with ``Done()`` after its last step.
+            A callable gets the `TurnRequest` and returns the steps.
+        ensure: The steps of `ensure_session`; likewise `cancel`, `close`, `status`.
+        quiet: What `is_quiet` says.
+    """
+
+    def __init__(
+        self,
+        turn: Iterable[Step] | Callable[[TurnRequest], Iterable[Step]] = (),
+        *,
+        ensure: Iterable[Step] | Callable[[EnsureRequest], Iterable[Step]] = (),
+        cancel: Iterable[Step] = (),
+        close: Iterable[Step] = (),
+        status: Iterable[Step] = (),
+        quiet: bool = False,
+    ) -> None:
+        self.turn, self.ensure = turn, ensure
+        self.on_cancel, self.on_close, self.on_status = cancel, close, status
+        self.quiet = quiet
+        self.calls: list[FakeCall] = []
+        self.open: set[Handle] = set()
+        self.dead: set[Handle] = set()
+        self.running: dict[Handle, trio.Event] = {}
+        self.most_at_once: dict[str, int] = {}
+        self._handles = 0
+
+    def names(self) -> list[str]:
+        """Return the names of the calls so far, in order."""
+        return [call.name for call in self.calls]
+
+    async def ensure_session(self, request: EnsureRequest) -> Handle:
+        """Do the `ensure` steps and return a new handle."""
+        self._note("ensure_session", None, request)
+        await self._do(self.ensure(request) if callable(self.ensure) else self.ensure, None, None)
+        self._handles += 1
+        session_id = request.resume or f"fake-{self._handles}"
+        handle = FakeHandle(key=request.key, session_id=session_id, cwd=request.cwd, number=self._handles)
+        self.open.add(handle)
+        return handle
+
+    async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
+        """Do the `turn` steps."""
+        handle = request.handle
+        self._note("run_turn", handle, request)
+        overlap = sum(other.key == handle.key for other in self.running) + 1
+        self.most_at_once[handle.key] = max(overlap, self.most_at_once.get(handle.key, 0))
+        stopped = self.running[handle] = trio.Event()
+        try:
+            return await self._do(self.turn(request) if callable(self.turn) else self.turn, events, stopped)
+        finally:
+            del self.running[handle]
+
+    async def cancel(self, handle: Handle, reason: str) -> None:
+        """Do the `cancel` steps, then let a turn that hangs with ``stops=True`` end."""
+        self._note("cancel", handle, reason)
+        await self._do(self.on_cancel, None, None)
+        if handle in self.running:
+            self.running[handle].set()
+
+    async def close(self, handle: Handle, reason: str) -> None:
+        """Do the `close` steps."""
+        self._note("close", handle, reason)
+        self.open.discard(handle)
+        await self._do(self.on_close, None, None)
+
+    async def status(self, handle: Handle) -> RuntimeStatus:
+        """Do the `status` steps and describe the handle."""
+        self._note("status", handle, None)
+        await self._do(self.on_status, None, None)
+        return RuntimeStatus(summary="fake", session_id=handle.session_id)
+
+    def is_alive(self, handle: Handle) -> bool:
+        """Whether the handle was not put into `dead`."""
+        return handle not in self.dead
+
+    def is_quiet(self, handle: Handle) -> bool:
+        """Return what it was told to say."""
+        return self.quiet
+
+    def _note(self, name: str, handle: Handle | None, detail: object) -> None:
+        self.calls.append(FakeCall(name=name, time=trio.current_time(), handle=handle, detail=detail))
+
+    async def _do(self, steps: Iterable[Step], events: EventSink | None, stopped: trio.Event | None) -> Done:
+        await trio.lowlevel.checkpoint()
+        for step in steps:
+            match step:
+                case Done():
+                    return step
+                case Sleep(seconds=seconds):
+                    await trio.sleep(seconds)
+                case Hang(stops=True) if stopped is not None:
+                    await stopped.wait()
+                    return Done(stop_reason="cancelled")
+                case Hang():
+                    await trio.sleep_forever()
+                case Swallow(seconds=seconds):
+                    await _swallow(seconds)
+                case Raise(error=error):
+                    raise error
+                case Run(function=function):
+                    function(events)
+                case event if events is not None:
+                    events.send(event)
+                case _:
+                    raise TypeError(f"{step!r} is no step for this call")
+        return Done()
+
+
+async def _swallow(seconds: float) -> None:
+    deadline = trio.current_time() + seconds
+    while trio.current_time() < deadline:
+        # What must never be written: it catches its own cancellation.  It can be interrupted no more than
+        # a thread could be, and it ends when its time is over.
+        with trio.CancelScope(shield=True, deadline=deadline):
+            await trio.sleep_forever()
