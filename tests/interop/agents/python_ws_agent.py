@@ -168,10 +168,7 @@ async def serve_websocket(memory: Memory) -> None:
 
 
 async def serve_stdio(memory: Memory) -> None:
-    async def cut(how: str) -> None:
-        os._exit(3)
-
-    await acp.run_agent(lambda client: ScriptedAgent(client, memory, cut))
+    await acp.run_agent(lambda client: ScriptedAgent(client, memory, lambda _how: os._exit(3)))
 
 
 if __name__ == "__main__":
