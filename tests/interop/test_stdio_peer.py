@@ -58,5 +58,6 @@ async def test_a_dead_process_fails_its_turn_and_the_next_one_starts_another(
         await session.prompt("hello")
         with pytest.raises(trio_acp.TurnFailed) as caught:
             await session.prompt("reset")
-        assert "disconnected" == caught.value.detail
+        assert "agent-exited" == caught.value.detail
+        assert isinstance(caught.value.__cause__, trio_acp.ConnectionLost)
         assert "hello reset recall" == str(await session.prompt("recall"))
