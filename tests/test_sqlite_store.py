@@ -195,12 +195,21 @@ def test_any_record_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactor
 
 
 async def test_a_new_file_carries_our_stamps(path: Path) -> None:
-    """A new file has the newest format, our application id, and is durable on every commit."""
+    """A new file has the newest format, our application id, and a write-ahead log."""
     async with SQLiteStore(path) as store:
         await store.list()
     assert [(len(_database.MIGRATIONS),)] == ask(path, "PRAGMA user_version")
     assert [(0x74414350,)] == ask(path, "PRAGMA application_id")
     assert [("wal",)] == ask(path, "PRAGMA journal_mode")
+
+
+def test_every_commit_reaches_the_disk(path: Path) -> None:
+    """A connection waits for the disk on each commit (synchronous = FULL, which is 2)."""
+    database = _database.Database(path, 1.0)
+    try:
+        assert [(2,)] == database._open().execute("PRAGMA synchronous").fetchall()
+    finally:
+        database.close()
 
 
 async def test_an_older_file_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,8 +38,7 @@ async def _serve_lane(ctx: Context, key: str) -> None:
                 await run_turn(ctx, request)
             elif isinstance(request, Control):
                 await _run_control(ctx, request)
-        except Exception as error:
-            # A fault of ours, or of an adapter's synchronous method: this request pays, nobody else.
+        except Exception as error:  # noqa: BLE001 - our fault, or an adapter's: this request pays, nobody else
             _log.exception("the actor of %s failed", key)
             _fail(ctx, request, error)
         finally:

@@ -75,7 +75,7 @@ class Context:
         record = TraceRecord(name=name, time=trio.current_time(), session=request.key, turn=request.id, data=data)
         try:
             self.instrument.record(record)
-        except Exception:
+        except Exception:  # noqa: BLE001 - an instrument only listens
             _log.exception("the instrument failed on %s", name)
 
     # -- metadata -------------------------------------------------------------
@@ -118,7 +118,7 @@ class Context:
             for key in list(self.unsaved):
                 try:
                     await self._write(key)
-                except Exception:  # whatever a store raises, the exit goes on
+                except Exception:  # noqa: BLE001 - whatever a store raises, the exit goes on
                     _log.exception("the state of %s was not stored", key)
 
     # -- handles --------------------------------------------------------------

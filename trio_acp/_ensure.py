@@ -93,8 +93,9 @@ async def _open(
             if request.stopping:
                 return None
             raise TurnFailed(f"opening session {request.key!r} took too long", detail="setup-timeout")
-        if call.ok and call.value is not None:
-            return call.value
+        handle: Handle | None = call.value
+        if call.ok and handle is not None:
+            return handle
         error = as_acp_error(call.error) if call.error is not None else AcpError("the runtime returned no handle")
         if resume is None or error.detail != "resume-failed":
             raise error

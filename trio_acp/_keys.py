@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._errors import UsageError
 
 
-def canonical_key(key: str) -> str:
+def canonical_key(key: object) -> str:
     """Return `key` trimmed and lower-cased, the form in which it is stored.
 
     Raises:

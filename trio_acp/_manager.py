@@ -183,7 +183,7 @@ async def _shut_down(ctx: Context) -> None:
     ctx.closing = True
     limits = ctx.settings.limits
     requests = []
-    for key in ctx.queue.keys():
+    for key in ctx.queue.busy():
         for request in (*ctx.queue.waiting(key), ctx.queue.current(key)):
             waiting = request is not None and ctx.queue.withdraw(key, request)
             match request:

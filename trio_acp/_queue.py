@@ -80,7 +80,7 @@ class SessionActorQueue(Generic[R]):
         lane = self._lanes.get(key)
         return () if lane is None else tuple(lane.waiting)
 
-    def keys(self) -> tuple[str, ...]:
+    def busy(self) -> tuple[str, ...]:
         """Return the keys of the busy lanes."""
         return tuple(self._lanes)
 

@@ -51,7 +51,8 @@ class Request:
 
     async def interruptibly(self, deadline: float, async_fn: Callable[..., Awaitable[Any]], *args: object) -> Any:
         """Await our own code; give up, with None, at `deadline` or when this is to stop."""
-        with trio.CancelScope(deadline=deadline) as self._interrupted:
+        with trio.CancelScope(deadline=deadline) as scope:
+            self._interrupted = scope
             try:
                 if not self.stopping:
                     return await async_fn(*args)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from ._context import Context
     from ._events import ContentBlock, Event
-    from ._outcomes import Outcome, Reply, StoppedBy
     from ._operations import CloseReport, SessionStatus
+    from ._outcomes import Outcome, Reply, StoppedBy
     from ._records import SessionRecord
     from ._requests import Request
 

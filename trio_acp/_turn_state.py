@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ._records import SessionRecord
     from .abc import Done
 
-CauseKind: TypeAlias = Literal["caller", "user", "left", "closed", "shutdown", "deadline", "response", "failure"]
+CauseKind: TypeAlias = StoppedBy | Literal["deadline", "response", "failure"]
 
 
 @attrs.frozen(kw_only=True)
@@ -148,7 +148,7 @@ class TurnState(Request):
             self.on_cause(cause)
         self.poke()
 
-    def stop(self, kind: StoppedBy | Literal["deadline"], now: float, reason: str | None = None) -> bool:
+    def stop(self, kind: CauseKind, now: float, reason: str | None = None) -> bool:
         """Ask for the turn's end; False if it is over already."""
         if self.settled.is_set():
             return False

@@ -18,7 +18,7 @@ MISSING: Final = object()
 """Stands for a member that is not there."""
 
 
-class Mismatch(Exception):  # noqa: N818 - never leaves the codec
+class Mismatch(Exception):
     """A value is not what it should be; `steps` grows from the inside out."""
 
     def __init__(self, expected: str, found: object) -> None:

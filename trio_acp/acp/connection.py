@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import attrs
 import trio
 
-from .._errors import AcpError, ConnectionLost, WireError
-from .codec import encode, structure, unstructure
+from .._errors import ConnectionLost, WireError
+from .codec import encode, unstructure
+from .pending import Frame, PendingReply
 from .rpc import (
     AnswerWith,
     ErrorArrived,
@@ -32,14 +33,13 @@ from .schema import CancelRequestNotification, ErrorCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeVar
 
     from ..abc import Transport
     from .rpc import RequestId
 
-    T = TypeVar("T")
-
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=attrs.AttrsInstance)
 
 MAX_QUEUED_BYTES = 2**20
 """Frames that may wait for the writer; a single larger one fits an empty queue."""
@@ -65,74 +65,6 @@ class Handler(Protocol):
         Raises:
             RequestRefused: to answer with an error.
         """
-
-
-@attrs.define(eq=False)
-class Frame:
-    """A message on its way to the writer; `taken` once it may be on the wire."""
-
-    text: str
-    taken: bool = False
-    withdrawn: bool = False
-
-
-class PendingReply:
-    """A request of ours, and where its answer will be."""
-
-    def __init__(self, connection: Connection, method: str) -> None:
-        self.connection = connection
-        self.method = method
-        self.id = 0
-        self.frame: Frame | None = None
-        self.result: object = None
-        self.error: AcpError | None = None
-        self.on_answer: Callable[[PendingReply], None] | None = None
-        self._done = trio.Event()
-
-    @property
-    def done(self) -> bool:
-        """Whether it was answered, withdrawn, or can be answered no more."""
-        return self._done.is_set()
-
-    def settle(self, result: object = None, error: AcpError | None = None) -> None:
-        """Enter the answer; wakes whoever waits."""
-        self.result, self.error = result, error
-        self._done.set()
-        if self.on_answer is not None:
-            self.on_answer(self)
-
-    def withdraw(self, error: AcpError) -> bool:
-        """Take it back, if the writer has not taken it yet: it was never sent, and `error` is its answer."""
-        if self.done or self.frame is None or self.frame.taken:
-            return False
-        self.connection.forget(self)
-        self.settle(error=error)
-        return True
-
-    async def wait_done(self) -> None:
-        """Wait for the answer, whatever it is.  If cancelled, it is still pending."""
-        await self._done.wait()
-
-    async def wait(self, cls: type[T]) -> T:
-        """Wait for the answer and return it as `cls`.  If cancelled, it is still pending.
-
-        Raises:
-            RequestFailed: the agent answered with an error.
-            InvalidMessage: the answer has not the form of `cls`.
-            ConnectionLost: the connection ended first.
-        """
-        await self._done.wait()
-        if self.error is not None:
-            raise self.error
-        return self.read(cls)
-
-    def read(self, cls: type[T]) -> T:
-        """Return a good answer as `cls`.
-
-        Raises:
-            InvalidMessage: it has not the form of `cls`.
-        """
-        return structure(cls, self.result, at="$.result")
 
 
 class Connection:
@@ -180,7 +112,7 @@ class Connection:
         Raises:
             ConnectionLost: the connection has ended; nothing was sent, so it is retryable.
         """
-        pending = PendingReply(self, method)
+        pending = PendingReply(method, self._forget)
         pending.id, message = self._peer.request(method, unstructure(params), pending)
         pending.frame = self._enqueue(message)
         return pending
@@ -228,8 +160,7 @@ class Connection:
                     on_late(pending)
             raise
 
-    def forget(self, pending: PendingReply) -> None:
-        """Drop a request whose frame was not taken; `PendingReply.withdraw` is the door to this."""
+    def _forget(self, pending: PendingReply) -> None:
         self._peer.forget(pending.id)
         if pending.frame is not None:
             pending.frame.withdrawn = True
@@ -282,7 +213,7 @@ class Connection:
             await serve()
         except WireError as error:
             self.break_(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - our fault: the connection pays, nobody else
             _log.exception("the connection failed in trio_acp itself")
             broken = ConnectionLost(
                 "trio_acp failed while it served the connection; see the log", detail="internal-error"
@@ -360,7 +291,7 @@ class Connection:
                 result = await self._handler.serve(arrived.id, arrived.method, arrived.params)
         except RequestRefused as refusal:
             code, text = refusal.code, str(refusal)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the agent gets an error for its request, and that is all
             _log.exception("answering the agent's %s failed", arrived.method)
             code, text = int(ErrorCode.INTERNAL_ERROR), "the client failed to answer"
         finally:

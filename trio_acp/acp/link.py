@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -35,15 +35,11 @@ from .schema import (
 )
 
 if TYPE_CHECKING:
-    import attrs
-
     from ..abc import Dial, Transport
     from .rpc import RequestId
     from .session import AgentSession
 
 _log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 def _our_version() -> str:
@@ -109,7 +105,7 @@ class Link:
                     await self._serve(transport, stall, auth_method)
         except AcpError as error:
             self._fail(error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - our fault: it ends this link, nothing else
             _log.exception("connecting to the agent failed in trio_acp itself")
             self._fail(BackendUnavailable(f"connecting failed: {error!r}", detail="internal-error"))
         finally:

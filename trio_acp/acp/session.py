@@ -24,7 +24,8 @@ from .schema import (
 
 if TYPE_CHECKING:
     from ..abc import Decision, EventSink, TurnRequest
-    from .connection import Connection, PendingReply
+    from .connection import Connection
+    from .pending import PendingReply
     from .rpc import RequestId
     from .schema import RequestPermissionRequest, SessionModes
 
@@ -136,7 +137,7 @@ class AgentSession:
             self._permissions[request_id] = scope
             try:
                 decision = await turn.permissions.decide(question)
-            except Exception:
+            except Exception:  # noqa: BLE001 - a broken policy denies
                 _log.exception("the permission policy failed; permission is denied")
                 decision = "deny"
             finally:
