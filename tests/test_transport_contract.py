@@ -16,7 +16,7 @@ import trio
 import trio.testing
 import trio_websocket
 
-from trio_acp._errors import ConnectionLost, InvalidMessage
+from trio_acp._errors import ConnectionLost, InvalidMessage, InvalidOption
 from trio_acp.abc import Transport
 from trio_acp.transports import (
     StdioTransport,
@@ -319,3 +319,48 @@ async def test_memory_works_in_virtual_time(autojump_clock: trio.testing.MockClo
         await trio.sleep(SECONDS / 2)
         await transport.send("{}")
         assert await transport.receive() == "{}"
+
+
+async def test_memory_binary_messages() -> None:
+    """Tests can send what only some peers send."""
+    ours, theirs = memory_transport_pair()
+    await ours.send_bytes(b"\0")
+    assert await theirs.receive() == b"\0"
+
+
+async def test_memory_has_room_for_so_many() -> None:
+    """With a capacity, send waits when it is used up; cancelled then, the connection is gone, as on a network."""
+    ours, theirs = memory_transport_pair(1)
+    await ours.send("1")
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ours.send, "2")
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel(reason="no room")
+    with pytest.raises(ConnectionLost, match="send was cancelled"):
+        await ours.send("3")
+    assert await theirs.receive() == "1"
+    with pytest.raises(ConnectionLost, match="peer closed"):
+        await theirs.receive()
+
+
+async def test_memory_closed_while_a_send_waits() -> None:
+    """A send that waits ends with `ConnectionLost` when either side closes."""
+    for closer in (0, 1):
+        pair = memory_transport_pair(0)
+
+        async def send(transport: Transport) -> None:
+            with pytest.raises(ConnectionLost):
+                await transport.send("{}")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, pair[0])
+            await trio.testing.wait_all_tasks_blocked()
+            await pair[closer].aclose()
+
+
+@pytest.mark.parametrize("capacity", [-1, 1.5, True, float("nan")])
+def test_memory_capacity_is_checked(capacity: float) -> None:
+    """A capacity that cannot be is refused."""
+    with pytest.raises(InvalidOption):
+        memory_transport_pair(capacity)

@@ -10,8 +10,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -20,7 +19,6 @@ import trio_websocket
 import trustme
 
 from trio_acp._errors import BackendUnavailable, ConnectionLost, InvalidOption, MessageTooLarge
-from trio_acp.abc import Dial, Transport
 from trio_acp.transports import (
     Cookies,
     WebSocketTransport,
@@ -28,6 +26,12 @@ from trio_acp.transports import (
     websocket_over_stream,
     websocket_server_transport,
 )
+from trio_acp.transports._handshake import WatchedStream
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trio_acp.abc import Dial, Transport
 
 SECONDS = 20.0
 LIMIT = 64 * 2**20
@@ -93,6 +97,12 @@ def answering(answer: bytes, requests: list[bytes] | None = None, *, stall: bool
     return handle
 
 
+async def receive_all(transport: Transport, received: list[str | bytes]) -> None:
+    """Receive until the connection is lost, which raises."""
+    while True:
+        received.append(await transport.receive())
+
+
 async def accept_and_idle(request: trio_websocket.WebSocketRequest) -> None:
     """Accept, and wait until the client has closed."""
     transport = websocket_server_transport(await request.accept())
@@ -110,13 +120,14 @@ async def connected(
         server: list[WebSocketTransport] = []
         reader = trio.CancelScope()
 
-        async def serve() -> None:
+        async def serve(task_status: trio.TaskStatus[None]) -> None:
+            task_status.started()
             with reader:
                 async with trio.open_nursery() as inner:
                     request = await trio_websocket.wrap_server_stream(inner, theirs, max_message_size=limit)
                     server.append(websocket_server_transport(await request.accept(), stream=theirs, max_message=limit))
 
-        nursery.start_soon(serve)
+        await nursery.start(serve)
         async with websocket_over_stream(
             ours, "test", "/acp?token=secret", max_message=max_message, ping_interval=ping_interval
         ) as transport:
@@ -259,6 +270,7 @@ async def test_an_unreachable_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other failures to connect carry the system's words."""
 
     async def unreachable(host: str, port: int) -> trio.SocketStream:
+        await trio.lowlevel.checkpoint()
         raise OSError(101, "Network is unreachable")
 
     monkeypatch.setattr(trio, "open_tcp_stream", unreachable)
@@ -280,10 +292,11 @@ async def test_the_bodys_exception_comes_out_bare() -> None:
 async def test_the_bodys_too_slow_error_is_its_own() -> None:
     """A time-out in the body is not mistaken for one of connecting."""
     async with listening(accepting(accept_and_idle)) as port:
-        with pytest.raises(trio.TooSlowError):
-            async with dial_websocket(f"ws://localhost:{port}/acp")() as transport:
-                with trio.fail_after(0.01):
-                    await transport.receive()
+        mine = trio.TooSlowError("mine")
+        with pytest.raises(trio.TooSlowError) as caught:
+            async with dial_websocket(f"ws://localhost:{port}/acp")():
+                raise mine
+    assert mine is caught.value
 
 
 async def test_tls() -> None:
@@ -305,9 +318,11 @@ async def test_tls() -> None:
         except* trio.BrokenResourceError:
             pass  # the client did not trust us
 
-    async with listening(accept_tls, server) as port:
-        async with dial_websocket(f"wss://localhost:{port}/acp", ssl_context=client)() as transport:
-            assert await transport.receive() == "hello"
+    async with (
+        listening(accept_tls, server) as port,
+        dial_websocket(f"wss://localhost:{port}/acp", ssl_context=client)() as transport,
+    ):
+        assert await transport.receive() == "hello"
     async with listening(answering(b"not TLS")) as port:
         error = await fails(dial_websocket(f"wss://localhost:{port}/acp", connect_timeout=0.5))
     assert error.detail in ("tls", "connect-timeout")
@@ -326,6 +341,7 @@ async def test_the_reader_dies_of_a_fault() -> None:
     """Whatever the library's reader dies of ends the connection, not the program."""
 
     async def explode() -> None:
+        await trio.lowlevel.checkpoint()
         raise ZeroDivisionError
 
     ours, theirs = trio.testing.memory_stream_pair()
@@ -526,7 +542,7 @@ MESSAGE = "x" * 2**20
 
 
 async def send_and_cancel(step: int | None) -> tuple[int, bool, list[str | bytes], bool]:
-    """Send 1 MiB, cancelled at `step`; return steps, cancelled, what the peer received, and whether a later send fails."""
+    """Send 1 MiB, cancelled at `step`; return steps, cancelled, what the peer got, and whether a later send fails."""
     instrument = CancelAtStep(step)
     ours, theirs = trio.testing.lockstep_stream_pair()
     received: list[str | bytes] = []
@@ -538,8 +554,7 @@ async def send_and_cancel(step: int | None) -> tuple[int, bool, list[str | bytes
             )
             transport = websocket_server_transport(await request.accept(), stream=theirs)
             with pytest.raises(ConnectionLost):
-                while True:
-                    received.append(await transport.receive())
+                await receive_all(transport, received)
             await transport.aclose()
 
     with trio.fail_after(SECONDS):
@@ -642,6 +657,30 @@ async def test_close_codes() -> None:
             await transport.send("{}")
 
 
+async def test_a_send_finds_the_connection_closed() -> None:
+    """A sender hears of the close although nobody received; what came before can still be received."""
+    async with connected() as (client, server, _):
+        await server.send("last words")
+        await client.receive()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.aclose)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(ConnectionLost, match="code 1000"):
+                await client.send("{}")
+        with pytest.raises(ConnectionLost, match="code 1000"):
+            await client.receive()
+
+
+async def test_the_watched_stream_passes_everything_through() -> None:
+    """Waiting for room is passed on like the rest."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    watched = WatchedStream(ours)
+    await watched.wait_send_all_might_not_block()
+    await watched.send_all(b"x")
+    assert await theirs.receive_some() == b"x"
+    await watched.aclose()
+
+
 async def test_a_reset() -> None:
     """A TCP reset is a lost connection without a close frame."""
 
@@ -687,22 +726,39 @@ async def test_a_peer_that_does_not_answer_the_close_frame(autojump_clock: trio.
             pass
 
 
+# -- cost -----------------------------------------------------------------------
+
+
+async def test_a_message_costs_few_steps() -> None:
+    """Receiving a message takes at most 3 steps of the scheduler, the reader's included."""
+    counter = CancelAtStep(None)
+    async with connected() as (client, server, _):
+        for _ in range(100):
+            await server.send("{}")
+        trio.lowlevel.add_instrument(counter)
+        counter.start(trio.CancelScope())
+        for _ in range(100):
+            await client.receive()
+        steps = counter.stop()
+        trio.lowlevel.remove_instrument(counter)
+    assert steps <= 3 * 100 + 10
+
+
 # -- ping -----------------------------------------------------------------------
 
 
 async def receive_until_lost(transport: Transport, lost: list[tuple[float, str]]) -> None:
     """Receive until the connection is lost; note when and why."""
     with pytest.raises(ConnectionLost) as caught:
-        while True:
-            await transport.receive()
+        await receive_all(transport, [])
     lost.append((trio.current_time(), str(caught.value)))
 
 
 async def test_a_missing_pong_ends_a_connection_that_is_read(autojump_clock: trio.testing.MockClock) -> None:
     """The first ping goes out after one interval; a second one of silence is the end."""
     lost: list[tuple[float, str]] = []
-    async with connected(silent=True, ping_interval=20) as (client, _, _), trio.open_nursery() as nursery:
-        nursery.start_soon(receive_until_lost, client, lost)
+    async with connected(silent=True, ping_interval=20) as (client, _, _):
+        await receive_until_lost(client, lost)
     assert lost == [(40.0, "the peer did not answer a ping within 20 seconds")]
 
 
@@ -719,10 +775,10 @@ async def test_pongs_keep_a_connection(autojump_clock: trio.testing.MockClock) -
 async def test_a_missing_pong_is_excused_while_nobody_receives(autojump_clock: trio.testing.MockClock) -> None:
     """Silence counts only from when somebody has waited for a whole interval."""
     lost: list[tuple[float, str]] = []
-    async with connected(silent=True, ping_interval=20) as (client, _, _), trio.open_nursery() as nursery:
+    async with connected(silent=True, ping_interval=20) as (client, _, _):
         await trio.sleep(110)
         await client.send("still open")
-        nursery.start_soon(receive_until_lost, client, lost)
+        await receive_until_lost(client, lost)
     assert [when for when, _ in lost] == [140.0]
 
 

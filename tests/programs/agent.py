@@ -35,19 +35,13 @@ def heed_term() -> None:
         signal.pause()
 
 
+GRANDCHILD = "import signal; signal.signal(15, signal.SIG_IGN); print('{}', flush=True); signal.pause()"
+
+
 def grandchild() -> None:
-    """Leave a process that holds the descriptor named by the second argument; exit at the end of input, or at once."""
-    keep = int(sys.argv[2])
-    subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import signal; signal.signal(15, signal.SIG_IGN); print('{}', flush=True); signal.pause()",
-        ],
-        pass_fds=[keep],
-    )
-    if sys.argv[3] == "wait":
-        sys.stdin.read()
+    """Start a process that heeds nothing and keeps descriptor 9; exit after one line, or at the end, of input."""
+    subprocess.Popen([sys.executable, "-c", GRANDCHILD], pass_fds=[9])
+    sys.stdin.readline()
 
 
 def fail() -> None:
