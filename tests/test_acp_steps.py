@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
-
 import trio
-import trio.testing
 import trio_websocket
 
 import trio_acp
 from trio_acp.testing import ScriptedAgent
-from trio_acp.transports.websocket import websocket_over_stream, websocket_server_transport
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from trio_acp.abc import Transport
+from trio_acp.transports.websocket import websocket_server_transport
 
 
 class ClientSteps(trio.abc.Instrument):
@@ -34,21 +25,15 @@ class ClientSteps(trio.abc.Instrument):
         self.steps += 1
 
 
-@asynccontextmanager
-async def connect_to(agent: ScriptedAgent) -> AsyncIterator[Transport]:
-    """Connect to an agent by a WebSocket over a pair of memory streams."""
-    ours, theirs = trio.testing.memory_stream_pair()
+async def serve(agent: ScriptedAgent, *, task_status: trio.TaskStatus[str]) -> None:
+    """Serve an agent on a loopback port; tell its URL."""
 
-    async def serve() -> None:
-        async with trio.open_nursery() as nursery:
-            request = await trio_websocket.wrap_server_stream(nursery, theirs)
-            await agent.serve(websocket_server_transport(await request.accept()))
+    async def handle(request: trio_websocket.WebSocketRequest) -> None:
+        await agent.serve(websocket_server_transport(await request.accept()))
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve, name="server")
-        async with websocket_over_stream(ours, "localhost", "/acp") as transport:
-            yield transport
-        nursery.cancel_scope.cancel()
+        server = await nursery.start(trio_websocket.serve_websocket, handle, "127.0.0.1", 0, None)
+        task_status.started(f"ws://127.0.0.1:{server.port}/acp")
 
 
 async def steps_of(session: trio_acp.Session, updates: int) -> int:
@@ -61,13 +46,13 @@ async def steps_of(session: trio_acp.Session, updates: int) -> int:
     return counter.steps
 
 
-async def test_an_update_costs_at_most_four_steps_through_trio_websocket(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    """From the stream to the consumer: ≤ 4 steps of tasks of ours and of trio-websocket for each update."""
-    agent = ScriptedAgent()
-    runtime = trio_acp.AcpRuntime(lambda: connect_to(agent))
-    async with trio_acp.open_session_manager({"agent": runtime}) as manager:
-        session = await manager.start_session("k", agent="agent", cwd="/repo")
-        few, many = await steps_of(session, 10), await steps_of(session, 1010)
+async def test_an_update_costs_at_most_four_steps_through_trio_websocket() -> None:
+    """From the socket to the consumer, with a write of the agent for each update: ≤ 4 steps of our and its tasks."""
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            url = await nursery.start(serve, ScriptedAgent(), name="server")
+            async with trio_acp.open_session_manager({"agent": trio_acp.AcpRuntime.websocket(url)}) as manager:
+                session = await manager.start_session("k", agent="agent", cwd="/repo")
+                few, many = await steps_of(session, 10), await steps_of(session, 1010)
+            nursery.cancel_scope.cancel()
     assert (many - few) / 1000 <= 4.0
