@@ -338,3 +338,44 @@ async def test_a_runtime_that_was_not_entered_says_so(autojump_clock: trio.testi
     runtime = trio_acp.AcpRuntime(dial_agent(ScriptedAgent()))
     with pytest.raises(RuntimeError, match="open_session_manager"):
         await runtime.authenticate("x")
+
+
+async def test_a_runtime_belongs_to_one_manager(autojump_clock: trio.testing.MockClock) -> None:
+    """Giving an open manager's runtime to a second one is a clear `RuntimeError`; afterwards it can be used again."""
+    runtime = trio_acp.AcpRuntime(dial_agent(ScriptedAgent()))
+    async with trio_acp.open_session_manager({"agent": runtime}):
+        with pytest.raises(RuntimeError, match="already"):
+            async with trio_acp.open_session_manager({"agent": runtime}):
+                pass
+    async with trio_acp.open_session_manager({"agent": runtime}) as manager:
+        assert "hi" == str(await manager.ask("say hi", agent="agent", cwd="/repo"))
+
+
+async def test_everybody_who_waits_for_room_gets_it(autojump_clock: trio.testing.MockClock) -> None:
+    """Requests that wait behind a full queue are all sent once it empties, in whatever order."""
+    agent = ScriptedAgent()
+    unclogged = trio.Event()
+
+    class Slow(Clogged):
+        async def send(self, message: str) -> None:
+            if "session/prompt" in message:
+                await unclogged.wait()
+            await self._inner.send(message)
+
+    @asynccontextmanager
+    async def dial() -> AsyncIterator[Transport]:
+        ours, theirs = memory_transport_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(agent.serve, theirs)
+            yield Slow(ours, writes=0)
+            await ours.aclose()
+
+    async with trio_acp.open_session_manager({"agent": trio_acp.AcpRuntime(dial)}) as manager:
+        sessions = [await manager.start_session(f"s{n}", agent="agent", cwd="/repo") for n in range(5)]
+        async with trio.open_nursery() as nursery:
+            for session in sessions:
+                nursery.start_soon(session.prompt, "say " + "x" * 700_000)
+            await trio.testing.wait_all_tasks_blocked()
+            assert [] == prompts(agent)
+            unclogged.set()
+    assert 5 == len(prompts(agent))
