@@ -217,11 +217,19 @@ async def test_a_close_that_runs_at_the_exit_is_not_cut_off(autojump_clock: Mock
 async def test_leaving_right_after_admission(autojump_clock: MockClock) -> None:
     """A turn admitted in the last step, its actor not yet run, is Stopped by shutdown."""
     outcomes: list[Outcome] = []
-    runtime = FakeRuntime()
-    async with trio.open_nursery() as nursery, one_session(runtime) as (manager, session):
+    admitted = trio.Event()
+
+    class Listener(Instrument):
+        def record(self, record: TraceRecord) -> None:
+            if record.name == "admitted":
+                admitted.set()
+
+    async with (
+        trio.open_nursery() as nursery,
+        one_session(FakeRuntime(), instrument=Listener()) as (manager, session),
+    ):
         nursery.start_soon(keep_prompting, session, outcomes)
-        while not manager.statistics().submitted:
-            await trio.lowlevel.checkpoint()
+        await admitted.wait()
     assert [Stopped(by="shutdown")] == outcomes or [Completed()] == outcomes
     assert manager.statistics().submitted == 1 == manager.statistics().stopped + manager.statistics().completed
 

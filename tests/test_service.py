@@ -82,11 +82,10 @@ async def test_a_task_that_raises_ends_the_body(autojump_clock: MockClock) -> No
         await trio.sleep(1)
         raise LookupError("crash")
 
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.RaisesGroup(LookupError):
         async with open_service_scope("s") as nursery:
             nursery.start_soon(crash)
             await trio.sleep_forever()
-    assert caught.group_contains(LookupError)
     assert 1 == trio.current_time()
 
 
@@ -97,6 +96,7 @@ async def test_a_resisting_task_is_reported(autojump_clock: MockClock, caplog: p
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.sleep, 12, name="child")
+                await trio.sleep(12)
 
     async with open_service_scope("s") as nursery:
         nursery.start_soon(parent, name="parent")

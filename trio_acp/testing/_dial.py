@@ -36,7 +36,7 @@ def dial_agent(agent: Serves) -> Dial:
     async def connect() -> AsyncIterator[Transport]:
         ours, theirs = memory_transport_pair()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(agent.serve, theirs, name="scripted agent")  # noqa: ASYNC113 - messages wait for it
+            nursery.start_soon(agent.serve, theirs, name="scripted agent")
             try:
                 yield ours
             finally:
