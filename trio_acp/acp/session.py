@@ -141,7 +141,8 @@ class AgentSession:
                 _log.exception("the permission policy failed; permission is denied")
                 decision = "deny"
             finally:
-                self._permissions.pop(request_id, None)
+                if self._permissions.get(request_id) is scope:
+                    del self._permissions[request_id]
         option = choose_option(decision, asked.options)
         option_id = None if option is None else option.id
         chosen = decision if option is not None else "cancel"
@@ -152,7 +153,9 @@ class AgentSession:
 
     def _cancel_permissions(self) -> None:
         """Answer what is open at once, before the policy's task had a chance to notice."""
-        for request_id, scope in list(self._permissions.items()):
+        # Forgotten at once too: the agent may use an answered id again.
+        answered, self._permissions = self._permissions, {}
+        for request_id, scope in answered.items():
             self.connection.answer(request_id, unstructure(_CANCELLED))
             scope.cancel(reason="the turn is over")
 

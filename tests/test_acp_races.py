@@ -1,0 +1,192 @@
+"""What other sessions, late answers and reused ids must not do to a session over ACP."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trio.testing
+
+import trio_acp
+from tests.acp_kit import connections, managed, prompts, received, session_with
+from trio_acp._errors import ConnectionLost
+from trio_acp.abc import Done, EnsureRequest, TurnRequest
+from trio_acp.acp.connection import MAX_QUEUED, Connection
+from trio_acp.acp.schema import PromptRequest
+from trio_acp.testing import ScriptedAgent, dial_agent
+from trio_acp.transports import memory_transport_pair
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from trio_acp.acp.rpc import RequestId
+
+
+class Answers:
+    """A handler of a bare connection, which answers each request as `serve_one` says."""
+
+    def __init__(self, serve_one: Callable[[object], Any] | None = None) -> None:
+        self._serve_one = serve_one
+
+    def on_update(self, session_id: str, update: object, size: int) -> bool:
+        return False
+
+    async def serve(self, request_id: RequestId, method: str, params: object) -> dict[str, Any]:
+        assert self._serve_one is not None
+        result: dict[str, Any] = await self._serve_one(params)
+        return result
+
+
+def big_prompt(size: int) -> PromptRequest:
+    return PromptRequest(session_id="s", prompt=(trio_acp.TextContent(text="x" * size),))
+
+
+async def test_a_withdrawn_frame_takes_no_room(autojump_clock: trio.testing.MockClock) -> None:
+    """What was withdrawn behind a stuck write keeps nobody waiting, and is not kept in memory."""
+    ours, _theirs = memory_transport_pair(0)
+    connection = Connection(ours, Answers(), stall=30)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.run)
+        connection.request("session/prompt", big_prompt(10))  # the writer is stuck in this one
+        await trio.testing.wait_all_tasks_blocked()
+        pending = connection.request("session/prompt", big_prompt(MAX_QUEUED))
+        assert pending.withdraw(ConnectionLost("withdrawn"))
+        with trio.fail_after(1):
+            await connection.wait_for_room(big_prompt(100))
+        assert "0 characters queued" in repr(connection)
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_id_that_is_used_again_gets_its_own_answer(autojump_clock: trio.testing.MockClock) -> None:
+    """A request whose id was used before is answered by its own task, though the first one's task still ends."""
+    ours, theirs = memory_transport_pair()
+    release = trio.Event()
+
+    async def serve_one(params: Any) -> dict[str, Any]:
+        if params["number"] == 1:
+            await release.wait()
+        else:
+            await trio.sleep(1)
+        return dict(params)
+
+    connection = Connection(ours, Answers(serve_one), stall=30)
+
+    async def ask(number: int) -> None:
+        await theirs.send(json.dumps({"jsonrpc": "2.0", "id": 7, "method": "m", "params": {"number": number}}))
+        await trio.testing.wait_all_tasks_blocked()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.run)
+        await ask(1)
+        assert connection.answer(7, {"number": 0})
+        await ask(2)
+        release.set()
+        answers = [json.loads(await theirs.receive()) for _ in range(2)]
+        assert connection.usable
+        nursery.cancel_scope.cancel()
+    assert [{"number": 0}, {"number": 2}] == [answer["result"] for answer in answers]
+
+
+class Holding:
+    """A wire that keeps back what the agent says while it is told to."""
+
+    def __init__(self) -> None:
+        self._flows = trio.Event()
+        self._flows.set()
+
+    def hold(self) -> None:
+        self._flows = trio.Event()
+
+    def release(self) -> None:
+        self._flows.set()
+
+    def dial(self, agent: ScriptedAgent) -> trio_acp.abc.Dial:
+        holding = self
+
+        class Held(trio_acp.abc.Transport):
+            def __init__(self, inner: trio_acp.abc.Transport) -> None:
+                self._inner = inner
+
+            async def send(self, message: str) -> None:
+                await self._inner.send(message)
+
+            async def receive(self) -> str | bytes:
+                message = await self._inner.receive()
+                await holding._flows.wait()
+                return message
+
+            async def aclose(self) -> None:
+                await self._inner.aclose()
+
+        @asynccontextmanager
+        async def connect() -> AsyncIterator[trio_acp.abc.Transport]:
+            async with dial_agent(agent)() as transport:
+                yield Held(transport)
+
+        return connect
+
+
+class FailingStore(trio_acp.MemoryStore):
+    """A store whose writes fail, or whose reads never end, when it is told to."""
+
+    failing = False
+    hanging = False
+
+    async def read(self, key: str) -> trio_acp.SessionRecord | None:
+        if self.hanging:
+            await trio.sleep_forever()
+        return await super().read(key)
+
+    async def update(self, key: str, mutate: Any) -> trio_acp.SessionRecord | None:
+        if self.failing:
+            raise trio_acp.StoreError("the disk is full")
+        return await super().update(key, mutate)
+
+
+async def _ignore_failure(session: trio_acp.Session) -> None:
+    ctx = session._ctx
+    await trio.lowlevel.checkpoint()
+    runtime = ctx.runtime("agent")
+    await runtime.ensure_session(EnsureRequest(key="other", mode="persistent", cwd="/repo"))
+
+
+class Stuck:
+    """A wire over which nothing is sent while it is told so."""
+
+    def __init__(self) -> None:
+        self._flows = trio.Event()
+        self._flows.set()
+
+    def block(self) -> None:
+        self._flows = trio.Event()
+
+    async def unblock_after(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+        self._flows.set()
+
+    def dial(self, agent: ScriptedAgent) -> trio_acp.abc.Dial:
+        stuck = self
+
+        class Sticky(trio_acp.abc.Transport):
+            def __init__(self, inner: trio_acp.abc.Transport) -> None:
+                self._inner = inner
+
+            async def send(self, message: str) -> None:
+                await stuck._flows.wait()
+                await self._inner.send(message)
+
+            async def receive(self) -> str | bytes:
+                return await self._inner.receive()
+
+            async def aclose(self) -> None:
+                await self._inner.aclose()
+
+        @asynccontextmanager
+        async def connect() -> AsyncIterator[trio_acp.abc.Transport]:
+            async with dial_agent(agent)() as transport:
+                yield Sticky(transport)
+
+        return connect
