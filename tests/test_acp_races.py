@@ -129,6 +129,29 @@ class Holding:
         return connect
 
 
+async def test_a_turn_is_cancelled_at_most_once_on_the_wire(autojump_clock: trio.testing.MockClock) -> None:
+    """However often the adapter is asked to stop a turn, the agent is told once."""
+    agent = ScriptedAgent()
+    async with trio_acp.AcpRuntime(dial_agent(agent)) as runtime, trio.open_nursery() as nursery:
+        handle = await runtime.ensure_session(EnsureRequest(key="k", mode="persistent", cwd="/repo"))
+
+        class Sink(trio_acp.abc.EventSink):
+            def send(self, event: trio_acp.Event, size: int | None = None) -> bool:
+                return True
+
+        async def turn() -> None:
+            prompt = (trio_acp.TextContent(text="ignore-cancel 5; hang"),)
+            request = TurnRequest(handle=handle, prompt=prompt, request_id="r", permissions=trio_acp.DenyAll())
+            assert Done(stop_reason="cancelled") == await runtime.run_turn(request, Sink())
+
+        nursery.start_soon(turn)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(runtime.cancel, handle, "once")
+        nursery.start_soon(runtime.cancel, handle, "twice")
+    assert ["session/cancel"] == received(agent, "session/cancel")
+    assert [] == agent.violations
+
+
 class FailingStore(trio_acp.MemoryStore):
     """A store whose writes fail, or whose reads never end, when it is told to."""
 

@@ -91,13 +91,14 @@ class AgentSession:
 
     async def cancel(self) -> None:
         """Tell the agent to stop, once, and wait until the prompt is answered."""
-        self._cancelled = True
+        first, self._cancelled = not self._cancelled, True
         pending = self._pending
         if pending is None or pending.done or pending.withdraw(_never_sent()):
             return
-        self.connection.notify("session/cancel", CancelNotification(session_id=self.id))
-        # The protocol demands it, and real agents never finish the turn otherwise.
-        self._cancel_permissions()
+        if first:
+            self.connection.notify("session/cancel", CancelNotification(session_id=self.id))
+            # The protocol demands it, and real agents never finish the turn otherwise.
+            self._cancel_permissions()
         await pending.wait_done()
 
     def on_update(self, raw: object, size: int) -> bool:
