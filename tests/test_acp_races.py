@@ -169,6 +169,26 @@ class FailingStore(trio_acp.MemoryStore):
         return await super().update(key, mutate)
 
 
+async def test_what_a_late_turn_says_before_the_next_prompt_is_sent_reaches_no_turn(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Until the writer has taken a prompt, nothing that arrives can be about it."""
+    agent = ScriptedAgent()
+    stuck = Stuck()
+    async with trio_acp.open_session_manager({"agent": trio_acp.AcpRuntime(stuck.dial(agent))}) as manager:
+        session = await manager.start_session("k", agent="agent", cwd="/repo")
+        await session.prompt("say one; late 5 1")
+        stuck.block()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stuck.unblock_after, 3)
+            # The first frame is stuck half-way; the prompt waits behind it.
+            nursery.start_soon(_ignore_failure, manager.session("other"))
+            await trio.testing.wait_all_tasks_blocked()
+            reply = await session.prompt("sleep 0.5; say two")
+        assert "late 2" not in reply.text
+    assert ["say one; late 5 1", "sleep 0.5; say two"] == prompts(agent)
+
+
 async def _ignore_failure(session: trio_acp.Session) -> None:
     ctx = session._ctx
     await trio.lowlevel.checkpoint()

@@ -201,7 +201,7 @@ class Connection:
         for pending in tokens:
             lost = self._peer.lost()
             # Before the writer took it, nothing can have been started.  After that nobody knows.
-            lost.retryable = pending.frame is not None and not pending.frame.taken
+            lost.retryable = not pending.sent
             pending.settle(error=lost)
         self._room.set()
         self.ended.set()

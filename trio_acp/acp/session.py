@@ -102,8 +102,8 @@ class AgentSession:
         await pending.wait_done()
 
     def on_update(self, raw: object, size: int) -> bool:
-        """Turn an update into an event of the running turn; False if there is none."""
-        if self._sink is None:
+        """Turn an update into an event of the running turn; False if there is none, or its prompt is not sent yet."""
+        if self._sink is None or self._pending is None or not self._pending.sent:
             return False
         event = structure_update(raw, on_invalid=self._on_invalid)
         if isinstance(event, ToolCallUpdate):
