@@ -169,6 +169,28 @@ class FailingStore(trio_acp.MemoryStore):
         return await super().update(key, mutate)
 
 
+async def test_a_resumed_session_that_cannot_be_stored_is_closed_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """If its metadata cannot be written, nothing stays open: a resumed session neither."""
+    agent, store = ScriptedAgent(), FailingStore()
+    async with session_with(agent, store=store):
+        pass
+    async with managed(agent, store=store) as manager:
+        store.failing = True
+        with pytest.raises(trio_acp.StoreError):
+            await manager.start_session("k", agent="agent", cwd="/repo")
+        assert 0 == manager.statistics().open_handles
+        store.failing = False
+        session = await manager.start_session("k", agent="agent", cwd="/repo")
+        store.failing = True
+        with pytest.raises(trio_acp.StoreError):
+            await manager.start_session("k", agent="agent", cwd="/repo")
+        assert 1 == manager.statistics().open_handles, "it was open before, and stays so"
+        assert "hi" == str(await session.prompt("say hi"))
+        store.failing = False
+
+
 async def test_what_a_late_turn_says_before_the_next_prompt_is_sent_reaches_no_turn(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
