@@ -191,6 +191,26 @@ async def test_a_resumed_session_that_cannot_be_stored_is_closed_again(
         store.failing = False
 
 
+@pytest.mark.parametrize("operation", ["start", "status"])
+async def test_a_store_that_hangs_holds_up_no_caller_that_is_cancelled(
+    operation: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Cancelled while the store is read, the caller goes on at once, and the lane is free."""
+    store = FailingStore()
+    async with managed(ScriptedAgent(), store=store) as manager:
+        store.hanging = True
+        started = trio.current_time()
+        with trio.move_on_after(1) as scope:
+            if operation == "start":
+                await manager.start_session("k", agent="agent", cwd="/repo")
+            else:
+                await manager.session("k").status()
+        assert scope.cancelled_caught
+        assert 1.0 == trio.current_time() - started
+        store.hanging = False
+        assert "hi" == str(await (await manager.start_session("k", agent="agent", cwd="/repo")).prompt("say hi"))
+
+
 async def test_what_a_late_turn_says_before_the_next_prompt_is_sent_reaches_no_turn(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
