@@ -90,6 +90,29 @@ async def test_an_id_that_is_used_again_gets_its_own_answer(autojump_clock: trio
     assert [{"number": 0}, {"number": 2}] == [answer["result"] for answer in answers]
 
 
+async def test_a_poisoned_connection_is_not_closed_under_a_session_that_is_being_opened(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """When a session moves to a new connection, one that is just being opened on the old one is not lost."""
+    agent = ScriptedAgent(new_session_delay=1.0)
+    async with managed(agent) as manager, trio.open_nursery() as nursery:
+        moves = await manager.start_session("moves", agent="agent", cwd="/repo")
+        with trio.move_on_after(1):
+            await moves.prompt("ignore-cancel inf; hang")
+        opened: list[trio_acp.Session] = []
+
+        async def open_another() -> None:
+            opened.append(await manager.start_session("another", agent="agent", cwd="/repo"))
+
+        nursery.start_soon(open_another)
+        await trio.testing.wait_all_tasks_blocked()
+        assert "moved" == str(await moves.prompt("say moved"))
+        await trio.sleep(2)
+        assert "fine" == str(await opened[0].prompt("say fine"))
+        assert [1, 2, 1] == connections(agent, "session/prompt")
+    assert [] == agent.violations
+
+
 class Holding:
     """A wire that keeps back what the agent says while it is told to."""
 

@@ -90,8 +90,6 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
         ctx.cache.take_out(control.key)
         await ctx.close_handle(ctx.runtime(before.record.agent), before.handle, "replaced", limits.cleanup, control)
         before = None
-        if control.stopping:
-            return
     entry = await ensure_runtime_handle(ctx, control, record, deadline, cleanup=limits.cleanup)
     if entry is None:
         return

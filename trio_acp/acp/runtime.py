@@ -177,15 +177,17 @@ class AcpRuntime(Runtime):
 
     async def ensure_session(self, request: EnsureRequest) -> AcpHandle:
         """Open a session, or resume one: see `abc.Runtime`."""
-        link = await self._usable_link(avoid=request.resume)
+        link = self._choose_link(avoid=request.resume)
         cwd = request.cwd or str(Path.cwd())
-        try:
-            if request.resume is None:
-                session = await self._new(link, cwd)
-            else:
-                session = await self._resume(link, request.resume, cwd)
-        except RequestFailed as error:
-            raise self._refused(link, error, resuming=request.resume is not None) from error
+        with link.in_use():
+            await link.wait_ready()
+            try:
+                if request.resume is None:
+                    session = await self._new(link, cwd)
+                else:
+                    session = await self._resume(link, request.resume, cwd)
+            except RequestFailed as error:
+                raise self._refused(link, error, resuming=request.resume is not None) from error
         return AcpHandle(key=request.key, session_id=session.id, cwd=cwd, link=link, session=session)
 
     async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
@@ -207,14 +209,15 @@ class AcpRuntime(Runtime):
             del link.sessions[session.id]
         if session.unanswered:
             link.poisoned.add(session.id)
-        try:
-            if link.connection.usable and link.agent.agent_capabilities.session_capabilities.close:
-                await link.connection.call("session/close", CloseSessionRequest(session_id=session.id), EmptyResponse)
-        except RequestFailed as error:
-            if error.rpc_code != ErrorCode.RESOURCE_NOT_FOUND:  # then it is closed already
-                raise
-        finally:
-            link.close_if_unused()
+        with link.in_use():
+            try:
+                if link.connection.usable and link.agent.agent_capabilities.session_capabilities.close:
+                    await link.connection.call(
+                        "session/close", CloseSessionRequest(session_id=session.id), EmptyResponse
+                    )
+            except RequestFailed as error:
+                if error.rpc_code != ErrorCode.RESOURCE_NOT_FOUND:  # then it is closed already
+                    raise
 
     async def status(self, handle: Handle) -> RuntimeStatus:
         """Tell what the connection knows; asks the agent nothing, for ACP v1 has no such request."""
@@ -251,22 +254,21 @@ class AcpRuntime(Runtime):
             AuthenticationRequired: the agent has no such method, or refused.
             BackendUnavailable: the agent cannot be reached.
         """
-        link = await self._usable_link(avoid=None)
-        await link.authenticate(method_id)
+        link = self._choose_link(avoid=None)
+        with link.in_use():
+            await link.wait_ready()
+            await link.authenticate(method_id)
         self._auth_method = method_id
 
     # -- opening ------------------------------------------------------------------------
 
-    async def _usable_link(self, *, avoid: str | None) -> Link:
-        """Return a connection that is up, and on which the session `avoid` owes no answer."""
+    def _choose_link(self, *, avoid: str | None) -> Link:
+        """Return a connection that is up or coming up, and on which the session `avoid` owes no answer."""
         link = self._current
         if link is None or not link.usable or avoid in link.poisoned:
             if link is not None:
                 link.retire()
             self._current = link = self._start_link()
-        await link.ready.wait()
-        if link.error is not None:
-            raise link.error
         return link
 
     def _start_link(self) -> Link:
