@@ -113,6 +113,58 @@ async def test_a_poisoned_connection_is_not_closed_under_a_session_that_is_being
     assert [] == agent.violations
 
 
+async def test_a_late_close_does_not_hit_the_session_that_was_resumed_since(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A handle whose id another handle has taken over is closed here, not at the agent."""
+    agent = ScriptedAgent()
+    async with trio_acp.AcpRuntime(dial_agent(agent)) as runtime:
+        opening = EnsureRequest(key="k", mode="persistent", cwd="/repo")
+        first = await runtime.ensure_session(opening)
+        second = await runtime.ensure_session(
+            EnsureRequest(key="k", mode="persistent", cwd="/repo", resume=first.session_id)
+        )
+        await runtime.close(first, "late")
+        assert [] == received(agent, "session/close")
+        await runtime.close(second, "done")
+        await runtime.close(second, "done twice")
+        assert ["session/close"] == received(agent, "session/close")
+
+
+async def test_a_resume_that_was_given_up_is_closed_when_its_answer_comes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What an agent resumed for somebody who is gone is closed, unless it was resumed again meanwhile."""
+    agent = ScriptedAgent()
+    wire = Holding()
+    async with trio_acp.AcpRuntime(wire.dial(agent)) as runtime:
+        first = await runtime.ensure_session(EnsureRequest(key="k", mode="persistent", cwd="/repo"))
+        await runtime.close(first, "done")
+        again = EnsureRequest(key="k", mode="persistent", cwd="/repo", resume=first.session_id)
+        opened: list[trio_acp.abc.Handle] = []
+
+        async def open_again() -> None:
+            opened.append(await runtime.ensure_session(again))
+
+        for retried in (True, False):
+            agent.log.clear()
+            wire.hold()
+            with trio.move_on_after(1):
+                await runtime.ensure_session(again)
+            if retried:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(open_again)
+                    await trio.testing.wait_all_tasks_blocked()
+                    wire.release()
+                await trio.sleep(1)
+                assert [] == received(agent, "session/close")
+                await runtime.close(opened.pop(), "done")
+            else:
+                wire.release()
+                await trio.sleep(1)
+                assert ["session/close"] == received(agent, "session/close")
+
+
 class Holding:
     """A wire that keeps back what the agent says while it is told to."""
 
@@ -150,6 +202,19 @@ class Holding:
                 yield Held(transport)
 
         return connect
+
+
+async def test_an_agent_that_gives_one_id_to_two_sessions_is_refused(autojump_clock: trio.testing.MockClock) -> None:
+    """A ``session/new`` answered with the id of an open session is `SessionInitFailed`; the open one goes on."""
+    agent = ScriptedAgent()
+    async with managed(agent) as manager:
+        one = await manager.start_session("one", agent="agent", cwd="/repo")
+        agent._store._made -= 1
+        agent._store._sessions.clear()
+        with pytest.raises(trio_acp.SessionInitFailed, match="session-1"):
+            await manager.start_session("two", agent="agent", cwd="/repo")
+        assert [] == received(agent, "session/close")
+        assert "fine" == str(await one.prompt("say fine"))
 
 
 async def test_a_turn_is_cancelled_at_most_once_on_the_wire(autojump_clock: trio.testing.MockClock) -> None:

@@ -99,6 +99,13 @@ class Link:
         else:
             self._scope.cancel(reason=reason)
 
+    def release(self, session: AgentSession) -> bool:
+        """Forget a session; False if its id is another's by now, or nobody's."""
+        mine = self.sessions.get(session.id) is session
+        if mine:
+            del self.sessions[session.id]
+        return mine
+
     def retire(self) -> None:
         """Give it no new sessions, and close it as soon as it has none."""
         self.retired = True
