@@ -8,6 +8,7 @@ struck, the same things must be true afterwards: see `World.check`.
 from __future__ import annotations
 
 import os
+import random
 from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -24,7 +25,7 @@ from trio_acp.testing import ScriptedAgent
 from trio_acp.transports import memory_transport_pair, websocket_over_stream, websocket_server_transport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from trio_acp.abc import PermissionRequest, TraceRecord, Transport
 
@@ -36,18 +37,22 @@ manager's block is cancelled; a scope around the whole manager, its exit include
 WATCHDOG: Final = 1000.0
 JOIN: Final = 0.1
 CLEANUP: Final = 2.0
-POINTS: Final = 100_000 if os.environ.get("HYPOTHESIS_PROFILE") == "deep" else 26
+DEEP: Final = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+POINTS: Final = 100_000 if DEEP else 26
 """How many places of a scenario are tried with each action; they are spread evenly over all there are."""
 
 
-class Injector(trio.abc.Instrument):
-    """Counts both sides of every task step while armed, and strikes at one of them."""
+PAIRS: Final = 1000 if DEEP else 12
+"""How many pairs of actions and places are tried with each scenario."""
 
-    def __init__(self, at: int | None, strike: Callable[[], None]) -> None:
+
+class Injector(trio.abc.Instrument):
+    """Counts both sides of every task step while armed, and strikes at some of them."""
+
+    def __init__(self, strikes: Mapping[int, Action], strike: Callable[[Action], None]) -> None:
         self.count = 0
-        self.struck_at: float | None = None
         self.armed = False
-        self._at = at
+        self._strikes = strikes
         self._strike = strike
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
@@ -60,9 +65,9 @@ class Injector(trio.abc.Instrument):
         if not self.armed:
             return
         self.count += 1
-        if self.count - 1 == self._at:
-            self.struck_at = trio.current_time()
-            self._strike()
+        action = self._strikes.get(self.count - 1)
+        if action is not None:
+            self._strike(action)
 
 
 class Trace(trio_acp.abc.Instrument):
@@ -156,7 +161,7 @@ class Wire:
 class World:
     """One run of a scenario: what it is made of, what it did, and what must be true of it."""
 
-    action: Action
+    struck: dict[Action, float] = attrs.field(factory=dict)
     agent: ScriptedAgent = attrs.field(factory=ScriptedAgent)
     store: trio_acp.MemoryStore = attrs.field(factory=trio_acp.MemoryStore)
     trace: Trace = attrs.field(factory=Trace)
@@ -174,8 +179,9 @@ class World:
     def __attrs_post_init__(self) -> None:
         self.wire = Wire(self.agent)
 
-    def strike(self) -> None:
-        match self.action:
+    def strike(self, action: Action) -> None:
+        self.struck[action] = trio.current_time()
+        match action:
             case "caller":
                 self.callers.cancel(reason="struck")
             case "turn":
@@ -207,7 +213,7 @@ class World:
         except trio_acp.AcpError as error:
             self.errors.append(error)
 
-    def check(self, scenario: Scenario, struck_at: float | None) -> None:
+    def check(self, scenario: Scenario) -> None:
         """Hold the run against the laws."""
         faults = [fault for fault in self.agent.violations if "for the idle session" not in fault]
         assert [] == faults
@@ -215,7 +221,7 @@ class World:
         again = [text for text, times in Counter(prompts(self.agent)).items() if times > 1]
         assert [] == again, "no prompt is ever sent twice"
         assert len(received(self.agent, "session/cancel")) <= len(prompts(self.agent))
-        if self.action not in {"cut", "exit", "vanish"} or struck_at is None:
+        if not self.struck.keys() & {"cut", "exit", "vanish"}:
             assert [] == self.errors
         for turn in self.turns:
             names = self.trace.names(turn.request_id)
@@ -233,12 +239,12 @@ class World:
         assert (0, 0, 0) == (s.queued, s.active, s.depth)
         assert s.submitted == s.completed + s.failed + s.timed_out + s.stopped
         assert 0 == s.stragglers
-        if struck_at is not None:
-            bound = scenario.closes * CLEANUP + 2 * JOIN
-            if self.action in {"caller", "exit", "vanish"}:
-                assert self.callers_ended - struck_at <= bound + 1e-6
-            if self.action in {"exit", "vanish"}:
-                assert self.manager_ended - struck_at <= bound + 2 * CLEANUP + 2 * JOIN + 1e-6
+        bound = scenario.closes * CLEANUP + 2 * JOIN + 1e-6
+        for action, struck_at in self.struck.items():
+            if action in {"caller", "exit", "vanish"}:
+                assert self.callers_ended - struck_at <= bound
+            if action in {"exit", "vanish"}:
+                assert self.manager_ended - struck_at <= bound + 2 * CLEANUP + 2 * JOIN
 
 
 @attrs.frozen
@@ -373,21 +379,20 @@ async def play(scenario: Scenario, world: World, injector: Injector) -> None:
             assert "at last" == str(await session.prompt("say at last"))
 
 
-def run(scenario: Scenario, action: Action, at: int | None) -> int:
-    """Play a scenario with `action` striking at one place; return how many places there are."""
-    injectors: list[Injector] = []
-
-    async def main() -> None:
-        world = World(action)
-        injector = Injector(at, world.strike)
-        injectors.append(injector)
-        trio.lowlevel.add_instrument(injector)
-        await play(scenario, world, injector)
-        trio.lowlevel.remove_instrument(injector)
-        world.check(scenario, injector.struck_at)
-
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
-    return injectors[0].count
+def run(scenario: Scenario, strikes: Mapping[int, Action], *, seed: int = 0) -> int:
+    """Play a scenario with actions striking at some places; return how many places there are."""
+    world = World()
+    injector = Injector(strikes, world.strike)
+    trio._core._run._r.seed(seed)
+    try:
+        trio.run(
+            play, scenario, world, injector, clock=trio.testing.MockClock(autojump_threshold=0), instruments=[injector]
+        )
+        world.check(scenario)
+    except BaseException as error:
+        error.add_note(f"{scenario.name}: {dict(strikes)} with the seed {seed}")
+        raise
+    return injector.count
 
 
 @pytest.fixture(autouse=True)
@@ -400,19 +405,17 @@ def _same_order_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_whatever_strikes_wherever_the_laws_hold(scenario: Scenario, action: Action) -> None:
     """Wherever an action strikes, turns settle in time, nothing is sent twice or left behind, and the session works."""
-    seed = 0
-
-    def reseed() -> None:
-        trio._core._run._r.seed(seed)
-
-    reseed()
-    places = run(scenario, action, None)
+    places = run(scenario, {})
     assert places > 50
     stride = max(1, places // POINTS)
     for at in range(ACTIONS.index(action) % stride, places, stride):
-        reseed()
-        try:
-            run(scenario, action, at)
-        except BaseException as error:
-            error.add_note(f"{action} at place {at} of {places} of {scenario.name}")
-            raise
+        run(scenario, {at: action})
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_whatever_strikes_twice_the_laws_hold(scenario: Scenario) -> None:
+    """The same for two actions at two places, in orders of the tasks that differ from run to run."""
+    choose = random.Random(scenario.name)  # noqa: S311 - no secret
+    for seed in range(PAIRS):
+        places = [choose.randrange(400) for _ in range(2)]
+        run(scenario, {place: choose.choice(ACTIONS) for place in places}, seed=seed)
