@@ -91,7 +91,7 @@ async def _open(
         stopping: bool = request.stopping  # it may have become so while we waited
         if stopping or not call.finished:
             await ctx.calls.stop(call, reason="nobody waits for this session any more")
-            if request.stopping:
+            if stopping:
                 return None
             raise TurnFailed(f"opening session {request.key!r} took too long", detail="setup-timeout")
         handle: Handle | None = call.value
