@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from trio_acp.abc import PermissionRequest, TraceRecord, Transport
 
-Action: TypeAlias = Literal["caller", "turn", "cut", "exit", "vanish"]
+Action: TypeAlias = Literal["caller", "turn", "cut", "exit", "vanish", "interrupt"]
 ACTIONS: Final[tuple[Action, ...]] = ("caller", "turn", "cut", "exit", "vanish")
 """What strikes: the callers' scope is cancelled; `Turn.cancel` of every turn; the wire breaks; the body of the
 manager's block is cancelled; a scope around the whole manager, its exit included, is cancelled."""
@@ -49,9 +50,12 @@ PAIRS: Final = 1000 if DEEP else 12
 class Injector(trio.abc.Instrument):
     """Counts both sides of every task step while armed, and strikes at some of them."""
 
-    def __init__(self, strikes: Mapping[int, Action], strike: Callable[[Action], None]) -> None:
+    def __init__(
+        self, strikes: Mapping[int, Action], strike: Callable[[Action], None], *, always: bool = False
+    ) -> None:
         self.count = 0
         self.armed = False
+        self._always = always
         self._strikes = strikes
         self._strike = strike
 
@@ -62,7 +66,7 @@ class Injector(trio.abc.Instrument):
         self._step()
 
     def _step(self) -> None:
-        if not self.armed:
+        if not (self.armed or self._always):
             return
         self.count += 1
         action = self._strikes.get(self.count - 1)
@@ -193,6 +197,8 @@ class World:
                 self.body.cancel(reason="struck")
             case "vanish":
                 self.outside.cancel(reason="struck")
+            case "interrupt":
+                signal.raise_signal(signal.SIGINT)
 
     async def start(self, key: str = "k") -> trio_acp.Session:
         return await self.manager.start_session(key, agent="agent", cwd="/repo")
@@ -419,3 +425,39 @@ def test_whatever_strikes_twice_the_laws_hold(scenario: Scenario) -> None:
     for seed in range(PAIRS):
         places = [choose.randrange(400) for _ in range(2)]
         run(scenario, {place: choose.choice(ACTIONS) for place in places}, seed=seed)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS[::7], ids=lambda scenario: scenario.name)
+def test_ctrl_c_strikes_anywhere(scenario: Scenario) -> None:
+    """Ctrl-C, entering and leaving the manager included, leaves nothing open, and comes out as what it is."""
+
+    def play_interrupted(strikes: Mapping[int, Action]) -> int:
+        world = World()
+        injector = Injector(strikes, world.strike, always=True)
+        trio._core._run._r.seed(0)
+        try:
+            trio.run(
+                play,
+                scenario,
+                world,
+                injector,
+                clock=trio.testing.MockClock(autojump_threshold=0),
+                instruments=[injector],
+            )
+        except KeyboardInterrupt:
+            pass
+        except BaseExceptionGroup as group:  # from the nursery of the callers
+            if group.split(KeyboardInterrupt)[1] is not None:
+                raise
+        except BaseException as error:
+            error.add_note(f"{scenario.name}: {dict(strikes)}")
+            raise
+        assert 0 == world.wire.open
+        for turn in world.turns:
+            assert (turn.outcome is None) == ("admitted" not in world.trace.names(turn.request_id))
+        return injector.count
+
+    places = play_interrupted({})
+    stride = 1 if DEEP else places // POINTS
+    for at in (*range(12), *range(12, places, stride)):
+        play_interrupted({at: "interrupt"})

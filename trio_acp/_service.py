@@ -80,14 +80,19 @@ class ServiceScope:
         self._ended = trio.Event()
         self._inner: trio.Nursery | None = None
 
+    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> trio.Nursery:
         """Start the scope; works in an already cancelled scope too."""
         outer = await self._outer_manager.__aenter__()
         outer.start_soon(self._host, name=f"trio_acp {self._name}")
         # Not `nursery.start`: in a scope that is already cancelled it never returns.  The host reaches
         # its shield in its very first step, so this wait ends within one pass of the scheduler.
-        with shielded(_START_LIMIT):
-            await self._ready.wait()
+        try:
+            with shielded(_START_LIMIT):
+                await self._ready.wait()
+        except KeyboardInterrupt:
+            await self.__aexit__(None, None, None)  # the caller's `async with` does not do it for us
+            raise
         assert self._inner is not None
         return self._inner
 

@@ -167,12 +167,14 @@ class AcpRuntime(Runtime):
         """Close all connections, gracefully within their deadlines."""
         for link in list(self._links):
             link.close("the runtime is closed")
-        with shielded(CLOSE_LIMIT):
-            for link in list(self._links):
-                await link.closed.wait()
-        self._nursery = None
-        self._scope, scope = open_service_scope("connections"), self._scope
-        await scope.__aexit__(exc_type, exc, tb)
+        try:
+            with shielded(CLOSE_LIMIT):
+                for link in list(self._links):
+                    await link.closed.wait()
+        finally:  # Ctrl-C may have ended the wait
+            self._nursery = None
+            self._scope, scope = open_service_scope("connections"), self._scope
+            await scope.__aexit__(exc_type, exc, tb)
 
     # -- abc.Runtime ------------------------------------------------------------------
 
