@@ -64,7 +64,7 @@ async def test_a_usage_in_the_answer_counts(autojump_clock: MockClock) -> None:
 async def test_nothing_is_accepted_after_the_turn_settled(autojump_clock: MockClock) -> None:
     """A sink kept by the adapter answers False once the turn is over, and the consumer sees nothing of it."""
     sinks: list[EventSink | None] = []
-    async with one_session(FakeRuntime([TextDelta("a"), Run(sinks.append)])) as (_manager, session):
+    async with one_session(FakeRuntime([TextDelta("a"), Run(sinks.append)])) as (_manager, session):  # noqa: SIM117 - reads better
         async with session.turn("x") as turn:
             await trio.sleep(1)
             assert Completed() == turn.outcome
@@ -209,14 +209,14 @@ async def test_one_event_of_any_size_fits(autojump_clock: MockClock) -> None:
     """The limit is for what waits, not for a single event; reading makes room again."""
     big = TextDelta("x" * 5000)
     script: list[Step] = [big, Sleep(1), big, Sleep(1), big]
-    async with one_session(FakeRuntime(script), settings=Settings(max_buffered=1000)) as (_manager, session):
+    async with one_session(FakeRuntime(script), settings=Settings(max_buffered=1000)) as (_manager, session):  # noqa: SIM117 - reads better
         async with session.turn("x") as turn:
             assert [big, big, big] == [event async for event in turn]
 
 
 async def test_a_second_iterator_is_busy(autojump_clock: MockClock) -> None:
     """Two tasks cannot iterate over one turn; the first goes on."""
-    async with one_session(FakeRuntime([Sleep(1), TextDelta("a")])) as (_manager, session):
+    async with one_session(FakeRuntime([Sleep(1), TextDelta("a")])) as (_manager, session):  # noqa: SIM117 - reads better
         async with session.turn("x") as turn, trio.open_nursery() as nursery:
 
             async def second() -> None:
@@ -279,7 +279,7 @@ async def test_attachments_follow_the_text(autojump_clock: MockClock) -> None:
 
 async def test_a_cancelled_wait_takes_no_event(autojump_clock: MockClock) -> None:
     """A consumer that gives up waiting gets the same event later."""
-    async with one_session(FakeRuntime([Sleep(2), TextDelta("a")])) as (_manager, session):
+    async with one_session(FakeRuntime([Sleep(2), TextDelta("a")])) as (_manager, session):  # noqa: SIM117 - reads better
         async with session.turn("x") as turn:
             with trio.move_on_after(1) as scope:
                 await turn.__anext__()
