@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from turn_kit import SETTINGS, AwkwardStore, C, J, Watched, check_trace, one_session, our_tasks, run_virtual
 
+from tests.turn_kit import SETTINGS, AwkwardStore, C, J, Watched, check_trace, one_session, our_tasks, run_virtual
 from trio_acp import (
     Completed,
     Limits,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 import trio
-from turn_kit import Recorder, check_trace, one_session
 
+from tests.turn_kit import Recorder, check_trace, one_session
 from trio_acp import Completed, TextDelta
 from trio_acp._trace import MEANING, TraceName
 from trio_acp.abc import Instrument

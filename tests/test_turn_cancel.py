@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from turn_kit import (
+
+from tests.turn_kit import (
     AtStep,
     C,
     J,
@@ -19,7 +20,6 @@ from turn_kit import (
     our_tasks,
     run_virtual,
 )
-
 from trio_acp import BackendUnavailable, Completed, Stopped, TextDelta, TurnFailed, TurnTimedOut
 from trio_acp.abc import Done
 from trio_acp.testing import FakeRuntime, Hang, Raise, Run, Sleep

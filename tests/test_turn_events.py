@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from turn_kit import LIMITS, C, T, one_session
 
+from tests.turn_kit import LIMITS, C, T, one_session
 from trio_acp import (
     Completed,
     Failed,
