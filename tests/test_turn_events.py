@@ -240,7 +240,8 @@ async def test_a_nested_turn_of_the_same_session_is_refused(autojump_clock: Mock
             await session.prompt("z")
         async with session.turn("x"), trio.open_nursery() as nursery:
             nursery.start_soon(session.prompt, "elsewhere")
-        assert 4 == manager.statistics().submitted
+            nursery.start_soon(session.prompt, "and there")
+        assert 5 == manager.statistics().submitted
 
 
 async def test_a_turn_is_entered_once(autojump_clock: MockClock) -> None:
