@@ -1,7 +1,27 @@
-"""The public testing kit: test your application, or your adapter, without an agent."""
+"""The public testing kit: test your application, or your adapter, without an agent.
+
+`ScriptedAgent` is a whole agent at the other end of a transport, `FakeRuntime`
+a runtime without one.
+"""
 
 from __future__ import annotations
 
+from ._agent_connection import Received
+from ._script import STEPS, WILD
+from ._scripted_agent import ScriptedAgent
 from .fake import FakeCall, FakeHandle, FakeRuntime, Hang, Raise, Run, Sleep, Swallow
 
-__all__ = ["FakeCall", "FakeHandle", "FakeRuntime", "Hang", "Raise", "Run", "Sleep", "Swallow"]
+__all__ = [
+    "STEPS",
+    "WILD",
+    "FakeCall",
+    "FakeHandle",
+    "FakeRuntime",
+    "Hang",
+    "Raise",
+    "Received",
+    "Run",
+    "ScriptedAgent",
+    "Sleep",
+    "Swallow",
+]
