@@ -113,7 +113,7 @@ ROUND_TRIPS: list[tuple[attrs.AttrsInstance, dict[str, Any]]] = [
     (
         schema.RequestPermissionRequest(
             session_id="s",
-            tool_call=ev.ToolCallUpdate(id="t", content=(ev.ToolDiff(path="/p", new_text="n"),)),
+            tool_call=schema.ToolCallUpdate(id="t", content=(ev.ToolDiff(path="/p", new_text="n"),)),
             options=(PermissionOption(id="o", name="O", kind="allow_always_for_this_moon"),),
         ),
         {
@@ -347,7 +347,7 @@ UPDATES: list[tuple[dict[str, Any], codec.Update]] = [
     ),
     (
         {"sessionUpdate": "tool_call_update", "toolCallId": "t", "status": "failed", "title": 3, "content": None},
-        ev.ToolCallUpdate(id="t", status="failed"),
+        schema.ToolCallUpdate(id="t", status="failed"),
     ),
     (
         {

@@ -213,29 +213,6 @@ class ToolCall:
 
 
 @attrs.frozen(kw_only=True)
-class ToolCallUpdate:
-    """What changed in a tool call; None means unchanged.  Never handed to users: see `ToolCall`."""
-
-    id: str
-    title: str | None = None
-    kind: str | None = None
-    status: str | None = None
-    name: str | None = None
-    content: tuple[ToolCallContent, ...] | None = None
-    locations: tuple[Location, ...] | None = None
-    raw_input: Any = None
-    raw_output: Any = None
-
-    def merged_into(self, call: ToolCall | None) -> ToolCall:
-        """Return `call` with these changes, or a new call if there was none."""
-        if call is None:
-            call = ToolCall(id=self.id, title=self.title or self.name or self.id)
-        fields = ("title", "kind", "status", "name", "content", "locations", "raw_input", "raw_output")
-        changed = {name: value for name in fields if (value := getattr(self, name)) is not None}
-        return attrs.evolve(call, **changed) if changed else call
-
-
-@attrs.frozen(kw_only=True)
 class Plan:
     """The agent's whole plan; it replaces the one before."""
 

@@ -9,6 +9,7 @@ import trio
 
 from ._ensure import ensure_runtime_handle
 from ._errors import SessionExists, SessionMissing, StoreError
+from ._service import shielded
 from ._turn_state import TurnState
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
     finally:
         if entry is not before and not entry.record.last_activity:
             ctx.cache.take_out(control.key)
-            await ctx.close_handle(ctx.runtime(record.agent), entry.handle, "init-failed", limits.cleanup)
+            with shielded(limits.cleanup + 2 * limits.join):
+                await ctx.close_handle(ctx.runtime(record.agent), entry.handle, "init-failed", limits.cleanup)
 
 
 async def _store_started(ctx: Context, control: Control, entry: CacheEntry, deadline: float) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # Where the wire does not just write our name in camelCase.  None: a hook of its own fills it.
 _WIRE_NAMES: Final[dict[tuple[type, str], str | None]] = {
     (ev.ToolCall, "id"): "toolCallId",
-    (ev.ToolCallUpdate, "id"): "toolCallId",
+    (schema.ToolCallUpdate, "id"): "toolCallId",
     (ev.ModeChanged, "mode_id"): "currentModeId",
     (ev.Commands, "commands"): "availableCommands",
     (ev.Command, "hint"): None,

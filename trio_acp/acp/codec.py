@@ -20,6 +20,7 @@ import attrs
 from trio_acp import _events as ev
 from trio_acp._errors import InvalidMessage
 
+from . import schema
 from ._checks import Mismatch
 from ._hooks import make_converter
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=attrs.AttrsInstance)
 
-Update: TypeAlias = ev.Event | ev.ToolCallUpdate
+Update: TypeAlias = ev.Event | schema.ToolCallUpdate
 """What a ``session/update`` becomes; tool call updates are still to be merged into their call."""
 
 _converter: Final = make_converter()
@@ -134,7 +135,7 @@ _UPDATES: Final[dict[str, Callable[[dict[str, Any]], Update]]] = {
     "agent_thought_chunk": _chunk("thought", ev.Thought),
     "user_message_chunk": _chunk("user", ev.UserText),
     "tool_call": _plain(ev.ToolCall),
-    "tool_call_update": _plain(ev.ToolCallUpdate),
+    "tool_call_update": _plain(schema.ToolCallUpdate),
     "plan": _plain(ev.Plan),
     "available_commands_update": _plain(ev.Commands),
     "current_mode_update": _plain(ev.ModeChanged),

@@ -29,7 +29,6 @@ from trio_acp._events import (
     ResourceLink,
     SessionInfo,
     ToolCall,
-    ToolCallUpdate,
     ToolDiff,
     Usage,
 )
@@ -78,7 +77,7 @@ DEFAULT_ON_ERROR: Final[Mapping[type, frozenset[str]]] = {
     ImageContent: frozenset({"uri"}),
     ResourceLink: frozenset({"title", "description", "mime_type", "size"}),
     ToolCall: _TOOL_CALL,
-    ToolCallUpdate: _TOOL_CALL | {"title"},
+    s.ToolCallUpdate: _TOOL_CALL | {"title"},
     ToolDiff: frozenset({"old_text"}),
     Location: frozenset({"line"}),
     Plan: frozenset({"entries"}),
@@ -106,7 +105,7 @@ SKIP_INVALID_ITEMS: Final[Mapping[type, frozenset[str]]] = {
     s.ConfigSelectGroup: frozenset({"options"}),
     ConfigChanged: frozenset({"options"}),
     ToolCall: frozenset({"content", "locations"}),
-    ToolCallUpdate: frozenset({"content", "locations"}),
+    s.ToolCallUpdate: frozenset({"content", "locations"}),
     Plan: frozenset({"entries"}),
     Commands: frozenset({"commands"}),
 }
@@ -123,8 +122,8 @@ _TOOL_STATUSES = frozenset({"pending", "in_progress", "completed", "failed"})
 CLOSED_SETS: Final[Mapping[tuple[type, str], frozenset[str]]] = {
     (ToolCall, "kind"): _TOOL_KINDS,
     (ToolCall, "status"): _TOOL_STATUSES,
-    (ToolCallUpdate, "kind"): _TOOL_KINDS,
-    (ToolCallUpdate, "status"): _TOOL_STATUSES,
+    (s.ToolCallUpdate, "kind"): _TOOL_KINDS,
+    (s.ToolCallUpdate, "status"): _TOOL_STATUSES,
     (PlanEntry, "priority"): frozenset({"high", "medium", "low"}),
     (PlanEntry, "status"): frozenset({"pending", "in_progress", "completed"}),
 }

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ..abc import Dial, Done, EnsureRequest, EventSink, TurnRequest
-    from .connection import PendingReply
+    from .pending import PendingReply
 
 CLOSE_LIMIT = 5.0
 """Seconds for all connections to close when the runtime is left; each has a shorter deadline of its own."""

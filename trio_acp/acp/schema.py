@@ -16,7 +16,13 @@ from typing import Any, Final
 
 import attrs
 
-from trio_acp._events import ConfigOption, ContentBlock, ToolCallUpdate  # noqa: TC001 - the codec resolves annotations
+from trio_acp._events import (
+    ConfigOption,
+    ContentBlock,
+    Location,
+    ToolCall,
+    ToolCallContent,
+)
 from trio_acp.abc import PermissionOption  # noqa: TC001 - as above
 
 PROTOCOL_VERSION: Final = 1
@@ -344,6 +350,29 @@ class SessionNotification:
 
     session_id: str
     update: Any
+
+
+@attrs.frozen(kw_only=True)
+class ToolCallUpdate:
+    """What changed in a tool call; None means unchanged.  A user gets it merged, as a `ToolCall`."""
+
+    id: str
+    title: str | None = None
+    kind: str | None = None
+    status: str | None = None
+    name: str | None = None
+    content: tuple[ToolCallContent, ...] | None = None
+    locations: tuple[Location, ...] | None = None
+    raw_input: Any = None
+    raw_output: Any = None
+
+    def merged_into(self, call: ToolCall | None) -> ToolCall:
+        """Return `call` with these changes, or a new call if there was none."""
+        if call is None:
+            call = ToolCall(id=self.id, title=self.title or self.name or self.id)
+        fields = ("title", "kind", "status", "name", "content", "locations", "raw_input", "raw_output")
+        changed = {name: value for name in fields if (value := getattr(self, name)) is not None}
+        return attrs.evolve(call, **changed) if changed else call
 
 
 @attrs.frozen(kw_only=True)

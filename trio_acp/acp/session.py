@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from .._errors import ConnectionLost, InvalidMessage, RequestFailed, TurnFailed
-from .._events import PermissionAnswered, ToolCall, ToolCallUpdate
+from .._events import PermissionAnswered, ToolCall
 from .._permissions import choose_option
 from ..abc import Done, PermissionRequest
 from .codec import structure_update, unstructure
@@ -20,11 +20,13 @@ from .schema import (
     PromptRequest,
     PromptResponse,
     RequestPermissionResponse,
+    ToolCallUpdate,
 )
 
 if TYPE_CHECKING:
     from ..abc import Decision, EventSink, TurnRequest
-    from .connection import Connection, PendingReply
+    from .connection import Connection
+    from .pending import PendingReply
     from .rpc import RequestId
     from .schema import RequestPermissionRequest, SessionModes
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import attrs
 import trio
 
+from .._service import shielded
 from ..abc import Done, EnsureRequest, EventSink, Handle, Runtime, RuntimeStatus, TurnRequest
 
 if TYPE_CHECKING:
@@ -197,5 +198,5 @@ async def _swallow(seconds: float) -> None:
     while trio.current_time() < deadline:
         # What must never be written: it catches its own cancellation.  It can be interrupted no more than
         # a thread could be, and it ends when its time is over.
-        with trio.CancelScope(shield=True, deadline=deadline):
+        with shielded(min(3600.0, deadline - trio.current_time())):
             await trio.sleep_forever()
