@@ -54,6 +54,11 @@ class AgentProcess(trio.abc.AsyncResource):
         self._tail_complete = trio.Event()
 
     @property
+    def status(self) -> int | None:
+        """Its exit status, negative for the signal that killed it; None while it runs."""
+        return self._status
+
+    @property
     def stderr_tail(self) -> str:
         """The last 8 KiB of what the process wrote to its standard error."""
         return self._tail.decode(errors="replace")

@@ -58,6 +58,11 @@ class StdioTransport(Transport):
         return self._process.pid
 
     @property
+    def exit_status(self) -> int | None:
+        """The agent's exit status, negative for the signal that killed it; None while it runs."""
+        return self._process.status
+
+    @property
     def stderr_tail(self) -> str:
         """The last 8 KiB of what the agent wrote to its standard error.  Untrusted."""
         return self._process.stderr_tail

@@ -1,0 +1,3 @@
+"""stub."""
+from ._options import Commands
+def add_parser(commands: Commands) -> None: pass
