@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from .._errors import AcpError, TurnFailed
+from .._errors import AcpError, TurnFailed, TurnTimedOut
 from .._events import PermissionAnswered
 from .._limits import Limits, Settings
 from .._manager import open_session_manager
-from .._outcomes import Completed, Failed, Outcome, Stopped
+from .._outcomes import Completed, Failed, Outcome, Stopped, TimedOut
 from .._permissions import AllowAll, DenyAll
 from .._service import shielded
 from ..acp.runtime import AcpRuntime
@@ -222,6 +222,8 @@ async def _turn(job: _Job, manager: SessionManager) -> Outcome:
                 if isinstance(event, PermissionAnswered) and event.decision != "allow":
                     job.refused = event
                 await job.writer.show(event)
+    except TurnTimedOut as error:
+        return TimedOut(limits=job.settings.limits, cleanup=error.cleanup)
     except AcpError as error:
         return Failed(error)
     assert turn.outcome is not None
@@ -244,6 +246,9 @@ def _judge(job: _Job, outcome: Outcome) -> int:
             return DENIED
         case Completed():
             return OK
+        case TimedOut(limits=limits):
+            job.complaint = f"the time was up after {limits.turn:g} s"
+            return TIMEOUT
         case _:
             job.complaint = "the agent stopped the turn"
             return ERROR
