@@ -13,7 +13,7 @@ from wsproto.utilities import LocalProtocolError
 
 from .._service import open_service_scope, shielded
 from ..transports.websocket import MAX_MESSAGE, websocket_server_transport
-from ._bridge import Bridge
+from ._bridge import STALL, Bridge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,11 +106,13 @@ class Doorkeeper:
         dial: Starts an agent.
         allowed_origins: Web pages that may connect.  Programs send no Origin.
         handshake_seconds: For a client to have said what it wants.
+        stall: Seconds that a client or an agent may leave a message unread.
     """
 
     dial: Dial
     allowed_origins: frozenset[str] = frozenset()
     handshake_seconds: float = HANDSHAKE_SECONDS
+    stall: float = STALL
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one client to its end and close its stream; never raises `Exception`.
@@ -153,7 +155,7 @@ class Doorkeeper:
             _log.info("a client left during the handshake: %r", error)
             return None
         client = websocket_server_transport(connection, max_message=MAX_MESSAGE)
-        return Bridge(name, connection, client, self.dial)
+        return Bridge(name, connection, client, self.dial, self.stall)
 
     def _refusal(self, request: trio_websocket.WebSocketRequest) -> tuple[int, str] | None:
         for name, value in request.headers:

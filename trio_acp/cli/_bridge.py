@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 STALL: Final = 30.0
-"""Seconds that a side may leave a message unread."""
 
 _LAST_WORDS = 1.0
 _CLOSE_SECONDS = 2.0
@@ -46,6 +45,7 @@ class Bridge:
         name: The connection's id, for the log.
         binary_ignored: Binary messages of the client, which ACP does not have.
         garbage: Messages of the client that were no JSON.
+        stall: Seconds that a side may leave a message unread.
         end: The close code and the reason with which the client is left; the first one counts.
     """
 
@@ -53,6 +53,7 @@ class Bridge:
     connection: trio_websocket.WebSocketConnection
     client: WebSocketTransport
     dial: Dial
+    stall: float = STALL
     binary_ignored: int = 0
     garbage: int = 0
     end: tuple[int, str] | None = None
@@ -101,12 +102,12 @@ class Bridge:
         except (ConnectionLost, MessageTooLarge) as error:
             self._decide(NORMAL, str(error))
         except trio.TooSlowError:
-            self._decide(INTERNAL_ERROR, f"a message was left unread for {STALL:g} seconds")
+            self._decide(INTERNAL_ERROR, f"a message was left unread for {self.stall:g} seconds")
         both.cancel(reason="the client's side of the bridge has ended")
 
     async def _send_to_agent(self, agent: StdioTransport, line: str) -> None:
         try:
-            with trio.fail_after(STALL):
+            with trio.fail_after(self.stall):
                 await agent.send(line)
         except ConnectionLost as error:
             # The other direction knows better why, and may still have the agent's last words to deliver.
@@ -121,14 +122,14 @@ class Bridge:
                 assert isinstance(message, str)
                 await self._send_to_client(message)
         except trio.TooSlowError:
-            self._decide(INTERNAL_ERROR, f"a message was left unread for {STALL:g} seconds")
+            self._decide(INTERNAL_ERROR, f"a message was left unread for {self.stall:g} seconds")
         except (ConnectionLost, MessageTooLarge) as error:
             self._decide(NORMAL if agent.exit_status == 0 else INTERNAL_ERROR, str(error))
         both.cancel(reason="the agent's side of the bridge has ended")
 
     async def _send_to_client(self, message: str) -> None:
         try:
-            with trio.fail_after(STALL):
+            with trio.fail_after(self.stall):
                 async with self._sending:
                     await self.client.send(message)
         except ConnectionLost as error:

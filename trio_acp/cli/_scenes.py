@@ -136,20 +136,23 @@ async def _queue(stage: Stage, manager: SessionManager, session: Session) -> Non
         await stage.told("agent, to the second", reply.text)
 
     await stage.prompt(first)
-    async with trio.open_nursery() as nursery:
-        said: list[str] = []
-        async with session.turn(first) as turn:
-            async for event in turn:
-                if not isinstance(event, TextDelta):
-                    continue
-                said.append(event.text)
-                if len(said) == 1:
-                    await stage.prompt(second)
-                    nursery.start_soon(ask_second)
-                else:
-                    waiting = manager.statistics().queued
-        finished.append("first")
-        await stage.told("agent, to the first", " ".join(said))
+    said: list[str] = []
+    try:
+        async with trio.open_nursery() as nursery:
+            async with session.turn(first) as turn:
+                async for event in turn:
+                    if not isinstance(event, TextDelta):
+                        continue
+                    said.append(event.text)
+                    if len(said) == 1:
+                        await stage.prompt(second)
+                        nursery.start_soon(ask_second)
+                    else:
+                        waiting = manager.statistics().queued
+            finished.append("first")
+            await stage.told("agent, to the first", " ".join(said))
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None  # either task's error says what went wrong
     check(waiting == 1, f"the second prompt did not wait: {waiting} were queued")
     check(finished == ["first", "second"], f"the prompts were not answered in their order: {finished}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import shutil
 import tempfile
@@ -18,10 +17,11 @@ from ._exits import OK
 from ._logging import log_to_stderr
 from ._options import Commands, add_command
 from ._output import Output
-from ._scenes import AskVisibly, DemoFailed, Stage, check, play, play_resumed, sum_up
+from ._scenes import AskVisibly, Stage, check, play, play_resumed, sum_up
 from ._signals import run
 
 if TYPE_CHECKING:
+    import argparse
     from contextlib import AbstractAsyncContextManager
 
     from .._manager import SessionManager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import logging
 import os
@@ -34,6 +33,7 @@ from ._signals import run
 from ._text import one_line
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
 
     from .._manager import SessionManager
@@ -82,6 +82,7 @@ def add_parser(commands: Commands) -> None:
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
+    store = str(_default_store()).replace("%", "%%")
     option = parser.add_argument
     option("text", metavar="TEXT", help="the prompt; - reads it from standard input")
     agent = parser.add_argument_group("which agent").add_mutually_exclusive_group(required=True)
@@ -90,7 +91,7 @@ def add_parser(commands: Commands) -> None:
     option("--session", metavar="KEY", help="the session to resume or create")
     option("--cwd", metavar="DIR", help="the agent's working directory (default: the current one)")
     option("--timeout", type=seconds, metavar="S", help="seconds that it may take")
-    option("--store", type=Path, metavar="PATH", help=f"where sessions are remembered (default: {_default_store()})")
+    option("--store", type=Path, metavar="PATH", help=f"where sessions are kept (default: {store})")
     option(
         "--permissions",
         choices=("deny", "approve-all"),
@@ -129,17 +130,17 @@ def prompt(options: argparse.Namespace) -> int:
         fail(f"--cwd: there is no directory {options.cwd}")
     log_to_stderr(logging.INFO if options.verbose else None)
     make_runtime = _how_to_reach(options)
-    text = sys.stdin.read() if options.text == "-" else options.text
+    text = _read_stdin() if options.text == "-" else options.text
+    # Bytes of another encoding came in as lone surrogates, which nothing can send.
+    text = text.encode("utf-8", "replace").decode()
     if not text.strip():
         fail("the prompt is empty")
     limits = Limits()
     if options.timeout is not None:
         limits = attrs.evolve(limits, turn=options.timeout, setup=min(limits.setup, options.timeout))
     writer = WRITERS[options.format](Output.stdout(), Output.stderr())
-    # Bytes of another encoding came in as lone surrogates, which nothing can send.
-    sound = text.encode("utf-8", "replace").decode()
     job = _Job(
-        text=sound,
+        text=text,
         make_runtime=make_runtime,
         key=options.session,
         cwd=str(cwd),
@@ -152,6 +153,10 @@ def prompt(options: argparse.Namespace) -> int:
     if job.complaint is not None and code != OK:
         complain(one_line(job.complaint, limit=1000))
     return code
+
+
+def _read_stdin() -> str:
+    return "" if sys.stdin is None else sys.stdin.buffer.read().decode("utf-8", "replace")
 
 
 def _how_to_reach(options: argparse.Namespace) -> Callable[[], AcpRuntime]:

@@ -9,6 +9,7 @@ import logging
 
 import trio
 
+from .._errors import BackendUnavailable
 from .._service import open_service_scope
 from ..transports.stdio import dial_stdio
 from ._accept import PATH, Doorkeeper
@@ -68,7 +69,7 @@ def serve(options: argparse.Namespace) -> int:
     """Run the command until a signal comes; return its exit code.
 
     Raises:
-        OSError: the port cannot be had.
+        BackendUnavailable: the port cannot be had.
     """
     log_to_stderr(logging.INFO if options.verbose else logging.WARNING)
     doorkeeper = Doorkeeper(dial=dial_stdio(options.argv), allowed_origins=frozenset(options.allow_origin))
@@ -76,7 +77,10 @@ def serve(options: argparse.Namespace) -> int:
 
 
 async def _serve(doorkeeper: Doorkeeper, host: str, port: int) -> int:
-    listeners = await trio.open_tcp_listeners(port, host=host)
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host)
+    except OSError as error:
+        raise BackendUnavailable(f"cannot listen on {host} port {port}: {error.strerror}", detail="port") from error
     # Clients are told to go once this has ended; they have their own deadlines for it.
     async with open_service_scope("serve") as nursery:
         nursery.start_soon(trio.serve_listeners, doorkeeper.serve, listeners)
