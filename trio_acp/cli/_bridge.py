@@ -9,6 +9,7 @@ said before still arrives, then the other side is ended.
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
@@ -20,6 +21,8 @@ from ..acp.codec import decode, encode
 from ..transports.stdio import StdioTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import trio_websocket
 
     from ..abc import Dial
@@ -57,6 +60,7 @@ class Bridge:
     binary_ignored: int = 0
     garbage: int = 0
     end: tuple[int, str] | None = None
+    _sends: list[trio.CancelScope] = attrs.field(factory=list, init=False)
     _sending: trio.Lock = attrs.field(factory=trio.Lock, init=False)
 
     async def run(self) -> None:
@@ -102,18 +106,20 @@ class Bridge:
         except (ConnectionLost, MessageTooLarge) as error:
             self._decide(NORMAL, str(error))
         except trio.TooSlowError:
-            self._decide(INTERNAL_ERROR, f"a message was left unread for {self.stall:g} seconds")
+            self._decide(INTERNAL_ERROR, self._stalled)
         both.cancel(reason="the client's side of the bridge has ended")
 
     async def _send_to_agent(self, agent: StdioTransport, line: str) -> None:
         try:
-            with trio.fail_after(self.stall):
+            with self._before_the_stall():
                 await agent.send(line)
+                return
         except ConnectionLost as error:
-            # The other direction knows better why, and may still have the agent's last words to deliver.
-            await trio.sleep(_LAST_WORDS)
-            self._decide(INTERNAL_ERROR, str(error))
-            raise
+            lost = error
+        # The other direction knows better why, and may still have the agent's last words to deliver.
+        await trio.sleep(_LAST_WORDS)
+        self._decide(INTERNAL_ERROR, str(lost))
+        raise lost
 
     async def _to_client(self, agent: StdioTransport, both: trio.CancelScope) -> None:
         try:
@@ -122,23 +128,40 @@ class Bridge:
                 assert isinstance(message, str)
                 await self._send_to_client(message)
         except trio.TooSlowError:
-            self._decide(INTERNAL_ERROR, f"a message was left unread for {self.stall:g} seconds")
+            self._decide(INTERNAL_ERROR, self._stalled)
         except (ConnectionLost, MessageTooLarge) as error:
             self._decide(NORMAL if agent.exit_status == 0 else INTERNAL_ERROR, str(error))
         both.cancel(reason="the agent's side of the bridge has ended")
 
     async def _send_to_client(self, message: str) -> None:
         try:
-            with trio.fail_after(self.stall):
+            with self._before_the_stall():
                 async with self._sending:
                     await self.client.send(message)
         except ConnectionLost as error:
             self._decide(NORMAL, str(error))
             raise
 
+    @contextmanager
+    def _before_the_stall(self) -> Iterator[None]:
+        with trio.fail_after(self.stall) as scope:
+            self._sends.append(scope)
+            try:
+                yield
+            finally:
+                self._sends.remove(scope)
+
+    @property
+    def _stalled(self) -> str:
+        return f"a message was left unread for {self.stall:g} seconds"
+
     def _decide(self, code: int, reason: str) -> None:
-        if self.end is None:
-            self.end = (code, reason)
+        if self.end is not None:
+            return
+        # A send that was given up breaks its connection, which the other direction may notice first.
+        if any(scope.cancel_called for scope in self._sends):
+            code, reason = INTERNAL_ERROR, self._stalled
+        self.end = (code, reason)
 
     async def _close_now(self) -> None:
         """Say goodbye with the code that was decided.  Cancelled or not, it takes its bounded time."""

@@ -10,6 +10,7 @@ import trio
 from .._errors import AcpError, TurnTimedOut
 from .._events import PermissionAnswered, TextDelta, ToolCall
 from .._outcomes import Completed, Stopped
+from .._service import open_service_scope
 from ..abc import PermissionPolicy
 from ._text import one_line, safe_text
 
@@ -130,29 +131,38 @@ async def _queue(stage: Stage, manager: SessionManager, session: Session) -> Non
     finished: list[str] = []
     waiting = 0
 
+    answered = trio.Event()
+    problems: list[Exception] = []
+
     async def ask_second() -> None:
-        reply = await session.prompt(second)
-        finished.append("second")
-        await stage.told("agent, to the second", reply.text)
+        try:
+            reply = await session.prompt(second)
+            finished.append("second")
+            await stage.told("agent, to the second", reply.text)
+        except (AcpError, OSError) as error:
+            problems.append(error)
+        finally:
+            answered.set()
 
     await stage.prompt(first)
     said: list[str] = []
-    try:
-        async with trio.open_nursery() as nursery:
-            async with session.turn(first) as turn:
-                async for event in turn:
-                    if not isinstance(event, TextDelta):
-                        continue
-                    said.append(event.text)
-                    if len(said) == 1:
-                        await stage.prompt(second)
-                        nursery.start_soon(ask_second)
-                    else:
-                        waiting = manager.statistics().queued
-            finished.append("first")
-            await stage.told("agent, to the first", " ".join(said))
-    except BaseExceptionGroup as group:
-        raise group.exceptions[0] from None  # either task's error says what went wrong
+    async with open_service_scope("second prompt") as nursery:
+        async with session.turn(first) as turn:
+            async for event in turn:
+                if not isinstance(event, TextDelta):
+                    continue
+                said.append(event.text)
+                if len(said) == 1:
+                    await stage.prompt(second)
+                    nursery.start_soon(ask_second)
+                else:
+                    waiting = manager.statistics().queued
+        finished.append("first")
+        await stage.told("agent, to the first", " ".join(said))
+        check(bool(said), "nothing was said")
+        await answered.wait()
+    for problem in problems:
+        raise problem
     check(waiting == 1, f"the second prompt did not wait: {waiting} were queued")
     check(finished == ["first", "second"], f"the prompts were not answered in their order: {finished}")
 
