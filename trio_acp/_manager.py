@@ -211,6 +211,7 @@ async def _shut_down(ctx: Context) -> None:
             )
         for call in closing:
             await call.wait(trio.current_time() + limits.cleanup + limits.join)
+    with shielded(limits.cleanup):
         await ctx.save_unsaved(trio.current_time() + limits.cleanup)
 
 

@@ -41,8 +41,8 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=attrs.AttrsInstance)
 
-MAX_QUEUED_BYTES = 2**20
-"""Frames that may wait for the writer; a single larger one fits an empty queue."""
+MAX_QUEUED = 2**20
+"""Characters of requests that may wait for the writer; a single larger one fits an empty queue."""
 
 
 class RequestRefused(Exception):
@@ -91,7 +91,7 @@ class Connection:
         self._nursery: trio.Nursery | None = None
 
     def __repr__(self) -> str:
-        return f"<Connection {self._peer!r}, {self._queued} bytes queued>"
+        return f"<Connection {self._peer!r}, {self._queued} characters queued>"
 
     @property
     def usable(self) -> bool:
@@ -100,11 +100,17 @@ class Connection:
 
     # -- sending ----------------------------------------------------------------
 
-    async def wait_for_room(self) -> None:
-        """Wait until less than `MAX_QUEUED_BYTES` wait for the writer; a checkpoint only if it waits."""
-        while self._queued >= MAX_QUEUED_BYTES and self.usable:
-            self._room = trio.Event()
-            await self._room.wait()
+    async def wait_for_room(self, params: attrs.AttrsInstance) -> None:
+        """Wait until a request with these params fits into the queue; a checkpoint only if it waits.
+
+        Answers and notifications do not wait: they always fit.
+        """
+        if self._frames:
+            size = len(encode(unstructure(params)))
+            while self._frames and self._queued + size > MAX_QUEUED and self.usable:
+                if self._room.is_set():
+                    self._room = trio.Event()
+                await self._room.wait()
 
     def request(self, method: str, params: attrs.AttrsInstance) -> PendingReply:
         """Enqueue a request.
@@ -148,7 +154,7 @@ class Connection:
             InvalidMessage: the answer has not the form of `cls`.
             ConnectionLost: the connection ended first.
         """
-        await self.wait_for_room()
+        await self.wait_for_room(params)
         pending = self.request(method, params)
         try:
             return await pending.wait(cls)
@@ -163,7 +169,8 @@ class Connection:
     def _forget(self, pending: PendingReply) -> None:
         self._peer.forget(pending.id)
         if pending.frame is not None:
-            pending.frame.withdrawn = True
+            self._frames.remove(pending.frame)
+            self._left_queue(pending.frame)
 
     def _enqueue(self, message: dict[str, Any]) -> Frame:
         frame = Frame(encode(message))
@@ -171,6 +178,10 @@ class Connection:
         self._queued += len(frame.text)
         self._work.set()
         return frame
+
+    def _left_queue(self, frame: Frame) -> None:
+        self._queued -= len(frame.text)
+        self._room.set()
 
     # -- ending -----------------------------------------------------------------
 
@@ -227,12 +238,8 @@ class Connection:
                 self._work = trio.Event()
                 await self._work.wait()
             frame = self._frames.popleft()
-            self._queued -= len(frame.text)
-            if self._queued < MAX_QUEUED_BYTES:
-                self._room.set()
-            if frame.withdrawn:
-                continue
             frame.taken = True
+            self._left_queue(frame)
             with trio.move_on_after(self._stall) as scope:
                 await self._transport.send(frame.text)
             if scope.cancelled_caught:

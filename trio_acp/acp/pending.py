@@ -23,7 +23,6 @@ class Frame:
 
     text: str
     taken: bool = False
-    withdrawn: bool = False
 
 
 class PendingReply:

@@ -155,6 +155,8 @@ class AcpRuntime(Runtime):
 
     async def __aenter__(self) -> AcpRuntime:
         """Get ready; connect to nothing yet."""
+        if self._nursery is not None:
+            raise RuntimeError("this runtime belongs to an open session manager already")
         self._nursery = await self._scope.__aenter__()
         return self
 

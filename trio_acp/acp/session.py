@@ -71,12 +71,11 @@ class AgentSession:
         self._turn, self._sink, self._cancelled = request, events, False
         self._pending = None
         try:
-            await self.connection.wait_for_room()
+            prompt = PromptRequest(session_id=self.id, prompt=request.prompt)
+            await self.connection.wait_for_room(prompt)
             if self._cancelled:
                 return Done(stop_reason="cancelled")
-            self._pending = self.connection.request(
-                "session/prompt", PromptRequest(session_id=self.id, prompt=request.prompt)
-            )
+            self._pending = self.connection.request("session/prompt", prompt)
             answer = await self._pending.wait(PromptResponse)
             return Done(stop_reason=answer.stop_reason)
         except RequestFailed as error:

@@ -7,6 +7,7 @@ a runtime without one.
 from __future__ import annotations
 
 from ._agent_connection import Received
+from ._dial import dial_agent
 from ._script import STEPS, WILD
 from ._scripted_agent import ScriptedAgent
 from .fake import FakeCall, FakeHandle, FakeRuntime, Hang, Raise, Run, Sleep, Swallow
@@ -24,4 +25,5 @@ __all__ = [
     "ScriptedAgent",
     "Sleep",
     "Swallow",
+    "dial_agent",
 ]

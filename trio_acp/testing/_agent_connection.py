@@ -155,7 +155,7 @@ class Connection:
 
     # -- what a message means -----------------------------------------------------
 
-    def _log(self, kind: Kind, params: object, method: str | None = None, id: object = None) -> None:  # noqa: A002
+    def _log(self, kind: Kind, params: object, method: str | None = None, id: object = None) -> None:  # noqa: A002 - the wire's word
         received = Received(connection=self._number, kind=kind, method=method, id=id, params=params)
         self._agent.log.append(received)
 
@@ -219,7 +219,7 @@ class Connection:
             self._blame(f"a second session/cancel for one turn of {session.id}")
         return session.turn.cancel()
 
-    def _request(self, id: object, method: str, params: Json) -> list[Json]:  # noqa: A002 - the protocol's word
+    def _request(self, id: object, method: str, params: Json) -> list[Json]:  # noqa: A002 - the wire's word - the protocol's word
         """Answer a request, or begin the turn it asks for; return what is to be sent at once."""
         try:
             if method == "session/prompt":

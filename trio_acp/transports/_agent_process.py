@@ -37,6 +37,7 @@ class AgentProcess(trio.abc.AsyncResource):
 
     Attributes:
         pid: The process id, which is also the id of its group.
+        status: The exit status once it has exited, negative for a signal.
         exited: Set when the process has exited and its group was killed.
     """
 
@@ -49,14 +50,9 @@ class AgentProcess(trio.abc.AsyncResource):
         self._stderr = cast("trio.abc.ReceiveStream", process.stderr)
         self.pid = process.pid
         self.exited = trio.Event()
-        self._status: int | None = None
+        self.status: int | None = None
         self._tail = bytearray()
         self._tail_complete = trio.Event()
-
-    @property
-    def status(self) -> int | None:
-        """Its exit status, negative for the signal that killed it; None while it runs."""
-        return self._status
 
     @property
     def stderr_tail(self) -> str:
@@ -65,7 +61,7 @@ class AgentProcess(trio.abc.AsyncResource):
 
     async def watch_exit(self) -> None:
         """Reap the process when it exits, and kill what is left of its group; cancelled, it stops watching."""
-        self._status = await self._process.wait()
+        self.status = await self._process.wait()
         self._signal_group(signal.SIGKILL)
         self.exited.set()
 
@@ -89,15 +85,15 @@ class AgentProcess(trio.abc.AsyncResource):
         with trio.move_on_after(seconds):
             await self.exited.wait()
             await self._tail_complete.wait()
-        if self._status is None:
+        if self.status is None:
             return None
-        if self._status < 0:
+        if self.status < 0:
             try:
-                how = f"agent was killed by {signal.Signals(-self._status).name}"
+                how = f"agent was killed by {signal.Signals(-self.status).name}"
             except ValueError:
-                how = f"agent was killed by signal {-self._status}"
+                how = f"agent was killed by signal {-self.status}"
         else:
-            how = f"agent exited with code {self._status}"
+            how = f"agent exited with code {self.status}"
         words = " | ".join(line.strip() for line in self.stderr_tail.splitlines() if line.strip())
         return f"{how}: {words[-_QUOTED:]}" if words else how
 

@@ -29,32 +29,29 @@ _NOT_HTTP = 0
 RECEIVE_SIZE = 65536
 
 
+def _tell_nobody() -> None:
+    pass
+
+
 class WatchedStream(trio.abc.Stream):
-    """Passes everything through, and notes what the WebSocket library keeps to itself.
+    """Passes everything through, tells when it can bring nothing more, and notes what the library keeps to itself.
 
     Attributes:
         heard_at: When bytes last arrived, by Trio's clock, in seconds.
         status: The HTTP status of the handshake's answer; 0 if it was not HTTP, None if none came.
-        ended: Whether the stream can bring nothing more.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._head = bytearray()
         self._rejection = 0
-        self._on_end: Callable[[], None] | None = None
+        self._on_end: Callable[[], None] = _tell_nobody
         self.heard_at = trio.current_time()
         self.status: int | None = None
-        self.ended = False
 
     def when_ended(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called once, when the stream has ended."""
+        """Have `callback` called whenever the stream is found to have ended."""
         self._on_end = callback
-
-    def _end(self) -> None:
-        self.ended = True
-        if self._on_end is not None:
-            self._on_end()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send; cancelled, a part may have been sent."""
@@ -69,7 +66,7 @@ class WatchedStream(trio.abc.Stream):
         try:
             data = bytes(await self._stream.receive_some(max_bytes))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._end()
+            self._on_end()
             raise
         self.heard_at = trio.current_time()
         if self.status is None:
@@ -79,7 +76,7 @@ class WatchedStream(trio.abc.Stream):
             if self._rejection > _LONGEST_REJECTION:
                 data = b""
         if not data:
-            self._end()
+            self._on_end()
         return data
 
     def _read_status(self, data: bytes) -> None:
@@ -94,7 +91,7 @@ class WatchedStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         """Close; cancelled, it closes by force."""
-        self._end()
+        self._on_end()
         await self._stream.aclose()
 
 

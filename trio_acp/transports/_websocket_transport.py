@@ -114,12 +114,13 @@ class WebSocketTransport(Transport):
         If cancelled, it closes by force.  A second caller waits for the first.
         """
         first, self._closing = not self._closing, True
+        alive = not self._life.ended
         self._life.end(CLOSED_HERE, detail="closed")
         try:
-            if first:
+            if first and alive:
                 with trio.move_on_after(self._close_timeout):
                     await self._connection.aclose()
-            else:
+            elif not first:
                 await self._closed.wait()
         finally:
             with shielded(_FORCE_SECONDS):

@@ -101,7 +101,7 @@ def memory_transport_pair(capacity: float = math.inf) -> tuple[MemoryTransport, 
     Raises:
         InvalidOption: the capacity is neither a whole number of at least 0 nor ``math.inf``.
     """
-    if isinstance(capacity, bool) or capacity < 0 or (capacity != math.inf and capacity != int(capacity)):
+    if isinstance(capacity, bool) or not capacity >= 0 or (capacity != math.inf and capacity != int(capacity)):
         raise InvalidOption(f"capacity must be a whole number or math.inf, not {capacity!r}", detail="invalid-capacity")
     room = capacity if capacity == math.inf else int(capacity)
     left_out, right_in = trio.open_memory_channel[str | bytes](room)

@@ -59,7 +59,7 @@ class StdioTransport(Transport):
 
     @property
     def exit_status(self) -> int | None:
-        """The agent's exit status, negative for the signal that killed it; None while it runs."""
+        """The agent's exit status once it has exited, negative for a signal."""
         return self._process.status
 
     @property

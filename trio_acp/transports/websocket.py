@@ -121,7 +121,7 @@ def dial_websocket(
 
 @attrs.frozen(kw_only=True, eq=False)
 class _WebSocketDial:
-    address: WebSocketUrl
+    address: WebSocketUrl = attrs.field(repr=str)
     url: str = attrs.field(repr=False)
     headers: tuple[tuple[str, str], ...] = attrs.field(repr=False)
     token_file: Path | None

@@ -1,0 +1,146 @@
+"""Requests for permission: answered exactly once, by the kind of option, and at once when a turn is stopped."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+import trio_acp
+from tests.acp_kit import session_with
+from trio_acp.testing import ScriptedAgent
+
+if TYPE_CHECKING:
+    from trio_acp.abc import Decision, PermissionRequest
+
+
+class Policy(trio_acp.abc.PermissionPolicy):
+    """Decides as told, after some seconds, and remembers what it was asked."""
+
+    def __init__(self, decision: Decision = "allow", *, seconds: float = 0, error: Exception | None = None) -> None:
+        self.decision: Decision = decision
+        self.seconds, self.error = seconds, error
+        self.asked: list[PermissionRequest] = []
+        self.cancelled = 0
+
+    async def decide(self, request: PermissionRequest) -> Decision:
+        self.asked.append(request)
+        try:
+            await trio.sleep(self.seconds)
+        except trio.Cancelled:
+            self.cancelled += 1
+            raise
+        if self.error is not None:
+            raise self.error
+        return self.decision
+
+
+def answers(agent: ScriptedAgent) -> list[object]:
+    """Return what the agent got as results of its own requests, in order."""
+    return [entry.params for entry in agent.log if entry.kind == "response"]
+
+
+@pytest.mark.parametrize(
+    ("decision", "kinds", "expected"),
+    [
+        ("allow", "reject_once,allow_always,allow_once", "allow_once"),
+        ("allow", "reject_once,allow_always", "allow_always"),
+        ("deny", "allow_once,reject_always,reject_once", "reject_once"),
+        ("deny", "allow_once,reject_always", "reject_always"),
+        ("deny", "allow_once,allow_always", None),
+        ("allow", "reject_once", None),
+        ("allow", "someday", None),
+        ("cancel", "allow_once,reject_once", None),
+    ],
+)
+async def test_the_option_is_chosen_by_its_kind(
+    decision: Decision, kinds: str, expected: str | None, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Once before always, never by position; if no option says the decision, it is cancelled."""
+    agent, policy = ScriptedAgent(string_ids=True), Policy(decision)
+    script = f"permission Write kinds={kinds} kind=edit"
+    async with session_with(agent, permissions=policy) as session, session.turn(script) as turn:
+        events = [event async for event in turn if isinstance(event, trio_acp.PermissionAnswered)]
+    assert [expected is None] == [event.option_id is None for event in events]
+    assert [decision if expected else "cancel"] == [event.decision for event in events]
+    assert ("Write", "edit") == (policy.asked[0].tool_call.title, policy.asked[0].tool_call.kind)
+    assert ("k", "/repo") == (policy.asked[0].session, policy.asked[0].cwd)
+    assert [] == agent.violations
+    assert expected is None or expected in json.dumps(answers(agent))
+
+
+async def test_everything_is_denied_by_default(autojump_clock: trio.testing.MockClock) -> None:
+    """A manager without a policy denies."""
+    async with session_with(ScriptedAgent()) as session:
+        reply = await session.prompt("permission! Delete")
+    assert trio_acp.Completed("refusal") == reply.outcome
+
+
+async def test_a_policy_that_fails_denies(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception of the policy is logged, denies, and does the turn no other harm."""
+    async with session_with(ScriptedAgent(), permissions=Policy(error=OSError("no display"))) as session:
+        reply = await session.prompt("permission! Delete")
+    assert trio_acp.Completed("refusal") == reply.outcome
+    assert "no display" in caplog.text
+
+
+async def test_a_stopped_turn_answers_open_permissions_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    """A cancel answers ``cancelled`` in zero time and takes the question away from the policy."""
+    agent, policy = ScriptedAgent(), Policy(seconds=1000)
+    async with session_with(agent, permissions=policy) as session, session.turn("permission Write") as turn:
+        await trio.sleep(3)
+        await session.cancel()
+        assert 3.0 == trio.current_time()
+    assert isinstance(turn.outcome, trio_acp.Stopped)
+    assert "cancelled" == turn.outcome.agent_stop_reason
+    assert 1 == policy.cancelled
+    assert "cancelled" in json.dumps(answers(agent))
+    assert [] == agent.violations
+
+
+async def test_an_agent_may_take_its_request_back(autojump_clock: trio.testing.MockClock) -> None:
+    """After ``$/cancel_request`` the request is answered -32800 and the policy is not asked any further."""
+    agent, policy = ScriptedAgent(), Policy(seconds=1000)
+    async with session_with(agent, permissions=policy) as session:
+        reply = await session.prompt("cancel-own-request 2")
+    assert 2.0 == trio.current_time()
+    assert "-32800" in reply.text
+    assert 1 == policy.cancelled
+
+
+async def test_what_this_client_does_not_offer_is_method_not_found(autojump_clock: trio.testing.MockClock) -> None:
+    """Other requests are answered -32601, bad params -32602; permission for an unknown session is cancelled."""
+    agent = ScriptedAgent()
+    async with session_with(agent, permissions=Policy()) as session:
+        assert "-32601" in (await session.prompt('request fs/read_text_file {"path": "/etc/passwd"}')).text
+        assert "-32602" in (await session.prompt('request session/request_permission {"options": 3}')).text
+        unknown = {"sessionId": "nobody", "toolCall": {"toolCallId": "t"}, "options": []}
+        reply = await session.prompt(f"request session/request_permission {json.dumps(unknown)}")
+        assert "cancelled" in reply.text
+
+
+async def test_a_flood_of_permissions_is_bounded(autojump_clock: trio.testing.MockClock) -> None:
+    """At most 16 requests of a session are open; further ones are cancelled at once."""
+    policy = Policy(seconds=1000)
+    question = {"jsonrpc": "2.0", "method": "session/request_permission"}
+    params = {"sessionId": "session-1", "toolCall": {"toolCallId": "t"}, "options": []}
+    flood = "\n".join(f"raw {json.dumps({**question, 'id': f'flood-{n}', 'params': params})}" for n in range(40))
+    async with session_with(ScriptedAgent(), permissions=policy) as session, session.turn(flood + "\nhang"):
+        await trio.testing.wait_all_tasks_blocked()
+        assert 16 == len(policy.asked)
+
+
+async def test_a_finished_turn_leaves_no_question_open(autojump_clock: trio.testing.MockClock) -> None:
+    """If the agent ends its turn without waiting for the answer, the policy is not left waiting."""
+    policy = Policy(seconds=1000)
+    params = {"sessionId": "session-1", "toolCall": {"toolCallId": "t"}, "options": []}
+    ask = {"jsonrpc": "2.0", "id": "q", "method": "session/request_permission", "params": params}
+    async with session_with(ScriptedAgent(), permissions=policy) as session:
+        await session.prompt(f"raw {json.dumps(ask)}\nsleep 1\nsay done")
+        await trio.testing.wait_all_tasks_blocked()
+        assert (1, 1) == (len(policy.asked), policy.cancelled)
