@@ -260,7 +260,7 @@ def test_wrong_usage(args: list[str], capsys: pytest.CaptureFixture[str]) -> Non
         main(["prompt", *args])
     said = capsys.readouterr()
     assert (2, "") == (exit_.value.code, said.out)
-    assert "usage: trio-acp prompt" in said.err
+    assert said.err.startswith("usage: trio-acp ")
 
 
 @pytest.mark.parametrize("args", [["--url", "http://x"], ["--url", "ws://x", "--header", "K: \u00e4"], ["--stdio", ""]])
@@ -332,7 +332,7 @@ async def test_a_second_signal_leaves_at_once() -> None:
         pids = [int(pid) for pid in children.read_text().split()] if children.exists() else []
         began = trio.current_time()
         process.send_signal(signal.SIGINT)
-        # The line is ended as soon as the first signal has arrived and been acted on: no, only at the turn's end.
+        # Two signals that come together may count as one, so it is repeated until it is heard.
         while process.poll() is None:
             process.send_signal(signal.SIGINT)
             await trio.sleep(0.05)
