@@ -9,9 +9,8 @@ import os
 import pty
 import runpy
 import sys
-from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import pytest
@@ -49,6 +48,10 @@ from trio_acp.cli._formats import TextWriter
 from trio_acp.cli._json import event_line, outcome_line
 from trio_acp.cli._logging import log_to_stderr
 from trio_acp.cli._output import Output, complain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 @contextmanager
@@ -144,7 +147,7 @@ def test_complaints_that_nobody_can_read_are_lost(monkeypatch: pytest.MonkeyPatc
     """A broken standard error is no second error."""
     reader, writer = os.pipe()
     os.close(reader)
-    with closing(open(writer, "w", buffering=1)) as stream:  # noqa: SIM115, PTH123 - a descriptor
+    with closing(open(writer, "w", buffering=1)) as stream:  # noqa: PTH123 - a descriptor
         monkeypatch.setattr(sys, "stderr", stream)
         complain("nothing")
         assert sys.stderr is None

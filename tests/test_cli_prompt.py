@@ -13,8 +13,19 @@ from typing import TypeAlias
 
 import pytest
 import trio
-from clikit import AGENT, STDIO, doorkeeper, json_lines, read_all, read_until, run_cli, serving, started_cli, wait_gone
 
+from tests.cli_kit import (
+    AGENT,
+    STDIO,
+    doorkeeper,
+    json_lines,
+    read_all,
+    read_until,
+    run_cli,
+    serving,
+    started_cli,
+    wait_gone,
+)
 from trio_acp.cli import main
 
 Run: TypeAlias = Callable[..., tuple[int, str, str]]
@@ -42,8 +53,10 @@ def test_text_shows_the_reply_and_what_is_done(run: Run) -> None:
     assert (
         0,
         "permission: selected reject_once-3 done\n",
-        "thinking: onetwo\ntool, read: Read it\ntool completed: Read it\npermission denied: Write\n"
-        "plan: 0 of 2 done; now: a\n",
+        (
+            "thinking: onetwo\ntool, read: Read it\ntool completed: Read it\npermission denied: Write\n"
+            "plan: 0 of 2 done; now: a\n"
+        ),
     ) == run(script)
 
 

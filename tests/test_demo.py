@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from clikit import read_all, read_until, started_cli
 
+from tests.cli_kit import read_all, read_until, started_cli
 from trio_acp import SQLiteStore
 from trio_acp.cli import main
 from trio_acp.cli._bundled import processes_mentioning
@@ -81,7 +81,7 @@ async def test_a_signal_ends_it_without_leaving_anything() -> None:
         out += await read_all(process.stdout)
         assert (130, b"") == (await process.wait(), await read_all(process.stderr))
     directory = out.decode().partition("Sessions are stored in ")[2].partition("/sessions.db")[0]
-    assert not Path(directory).exists()  # noqa: ASYNC240 - nothing else runs
+    assert not Path(directory).exists()
     assert not processes_mentioning(directory)
 
 

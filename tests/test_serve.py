@@ -7,18 +7,20 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 import trio_websocket
-from clikit import AGENT, CLI, ECHO, doorkeeper, read_all, read_until, run_cli, serving, started_cli, wait_gone
 from trio.testing import MockClock, memory_stream_pair
 
+from tests.cli_kit import AGENT, CLI, ECHO, doorkeeper, read_all, read_until, run_cli, serving, started_cli, wait_gone
 from trio_acp.cli import main
 from trio_acp.cli._bridge import Bridge
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 PID = [sys.executable, "-uc", "import os, sys\nprint([os.getpid()])\nsys.stdin.read()"]
 UPGRADE = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
@@ -45,6 +47,19 @@ async def closing(connection: trio_websocket.WebSocketConnection) -> tuple[int, 
             await connection.get_message()
     assert connection.closed is not None
     return connection.closed.code, connection.closed.reason
+
+
+def note_reports(monkeypatch: pytest.MonkeyPatch) -> trio.MemoryReceiveChannel[Bridge]:
+    """Return a channel that has each bridge once it has ended and reported."""
+    send, receive = trio.open_memory_channel[Bridge](10)
+    report = Bridge._report
+
+    def report_and_note(bridge: Bridge) -> None:
+        report(bridge)
+        send.send_nowait(bridge)
+
+    monkeypatch.setattr(Bridge, "_report", report_and_note)
+    return receive
 
 
 async def http(url: str, path: str, *headers: tuple[str, str]) -> bytes:
@@ -84,17 +99,21 @@ async def test_what_is_no_json_is_answered_and_not_passed_on(text: str) -> None:
     assert {"jsonrpc": "2.0", "id": None, "error": {"code": -32700, "message": "Parse error"}} == answer
 
 
-async def test_binary_messages_are_ignored_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_binary_messages_are_ignored_and_counted(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A binary message is dropped; how many there were is logged when the connection ends."""
     caplog.set_level("INFO", "trio_acp")
+    reported = note_reports(monkeypatch)
     async with serving(doorkeeper(ECHO)) as url:
         async with connected(url) as client:
             await client.send_message(b'{"a":1}')
             await client.send_message('{"b":1}')
             assert '{"b":1}' == await client.get_message()
         with trio.fail_after(10):
-            while "ignored 1 binary" not in caplog.text:
-                await trio.sleep(0.01)
+            bridge = await reported.receive()
+    assert 1 == bridge.binary_ignored
+    assert "ignored 1 binary messages, answered 0 that were no JSON" in caplog.text
 
 
 async def test_large_messages() -> None:
@@ -200,7 +219,7 @@ async def test_an_agent_that_cannot_start_closes_with_1011() -> None:
 
 
 async def test_last_words_arrive_although_the_agent_no_longer_listens() -> None:
-    """When a message cannot be delivered any more, what the agent says meanwhile still arrives, and its exit decides."""
+    """When a message cannot be delivered any more, what the agent says meanwhile arrives, and its exit decides."""
     code = "import os, sys, time\nos.close(0)\nprint('[1]', flush=True)\ntime.sleep(0.3)\nprint('[2]')\nsys.exit(4)"
     async with serving(doorkeeper([sys.executable, "-c", code])) as url, connected(url) as client:
         assert "[1]" == await client.get_message()
@@ -228,14 +247,13 @@ async def test_an_agent_that_does_not_read_holds_its_client_up_and_then_ends() -
 
 async def test_a_client_that_does_not_read_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that leaves messages unread is given up after the stall limit; the agent is ended."""
-    ended: list[Bridge] = []
-    report = Bridge._report
-    monkeypatch.setattr(Bridge, "_report", lambda self: (ended.append(self), report(self)))
+    reported = note_reports(monkeypatch)
     code = "import os\nprint([os.getpid()], flush=True)\nwhile True: print('[\"' + 'x' * 2**20 + '\"]')"
     async with serving(doorkeeper([sys.executable, "-c", code], stall=0.3)) as url, connected(url) as client:
         [pid] = json.loads(await client.get_message())
+        bridge = await reported.receive()
+        assert (1011, "a message was left unread for 0.3 seconds") == bridge.end
         await wait_gone(pid)
-        assert [(1011, "a message was left unread for 0.3 seconds")] == [bridge.end for bridge in ended]
 
 
 async def test_a_message_over_the_limit_is_refused(caplog: pytest.LogCaptureFixture) -> None:

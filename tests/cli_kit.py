@@ -8,15 +8,17 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from trio_acp.cli._accept import Doorkeeper
 from trio_acp.transports.stdio import dial_stdio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
 
 CLI = [sys.executable, "-m", "trio_acp"]
 AGENT = [sys.executable, "-m", "trio_acp.testing.agent"]
@@ -62,6 +64,7 @@ async def started_cli(*args: str) -> AsyncIterator[trio.Process]:
     try:
         with trio.fail_after(30):
             yield process
+            await trio.lowlevel.checkpoint()
     finally:
         process.kill()
         with trio.fail_after(10) as scope:
