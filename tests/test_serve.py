@@ -17,7 +17,9 @@ from trio.testing import MockClock, memory_stream_pair
 
 from tests.cli_kit import AGENT, CLI, ECHO, doorkeeper, read_all, read_until, run_cli, serving, started_cli, wait_gone
 from trio_acp.cli import main
+from trio_acp.cli._accept import Doorkeeper
 from trio_acp.cli._bridge import Bridge
+from trio_acp.transports.stdio import dial_stdio
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -180,6 +182,51 @@ async def test_a_client_that_leaves_in_the_handshake_is_noticed_at_once() -> Non
             nursery.start_soon(doorkeeper(ECHO).serve, theirs)
             await ours.send_all(b"GET /acp HTT")
             await ours.aclose()
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        [
+            "GET /acp HTTP/1.1",
+            "Host: x",
+            *(f"{name}: {value}" for name, value in UPGRADE),
+            "Sec-WebSocket-Key: AAAA",
+            "",
+        ],
+        ["GET /acp HTTP/1.1", "no header", ""],
+        ["\x16\x03\x01 is TLS", ""],
+    ],
+)
+async def test_a_client_that_does_not_wait_for_the_answer(
+    request_head: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client that hangs up with its request, good or bad, is not an error and starts nothing that stays."""
+    ours, theirs = memory_stream_pair()
+    await ours.send_all("\r\n".join([*request_head, ""]).encode())
+    await ours.aclose()
+    with trio.fail_after(5):
+        await doorkeeper(ECHO).serve(theirs)
+    assert [] == [record.message for record in caplog.records if record.levelname in {"WARNING", "ERROR"}]
+
+
+async def test_a_fault_of_ours_ends_one_connection_only(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever goes wrong while serving a client is logged, and the next client is served."""
+    faulty = [True]
+
+    class Faulty(Doorkeeper):
+        def _refusal(self, request: trio_websocket.WebSocketRequest) -> tuple[int, str] | None:
+            if faulty:
+                raise RuntimeError(faulty.pop())
+            return super()._refusal(request)
+
+    async with serving(Faulty(dial=dial_stdio(ECHO))) as url:
+        key = ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")
+        assert b"" == await http(url, "/acp", *UPGRADE, key)
+        async with connected(url) as client:
+            await client.send_message("{}")
+            assert "{}" == await client.get_message()
+    assert "serving a client failed" in caplog.text
 
 
 async def test_each_connection_has_its_own_process_which_ends_with_it() -> None:
