@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ._calls import Calls
     from ._limits import Settings
-    from ._records import Owner, SessionRecord
+    from ._records import Owner
     from ._requests import Request
     from ._trace import TraceName
     from .abc import Handle, Instrument, PermissionPolicy, Runtime, SessionStore
@@ -33,8 +33,9 @@ class Context:
     """Everything that belongs to one open manager.
 
     Attributes:
-        unsaved: Changes of metadata that could not be written, by key; the
-            next write of that session, or the manager's exit, tries again.
+        unsaved: Changes of metadata that could not be written, by key, as
+            attributes and their new values; the next write of that session,
+            or the manager's exit, tries again.
         wall_clock: Seconds since the epoch; only for stored time stamps.
     """
 
@@ -51,7 +52,7 @@ class Context:
     queue: SessionActorQueue[Request] = attrs.field(init=False)
     cache: RuntimeCache = attrs.field(factory=RuntimeCache, init=False)
     counters: TurnCounters = attrs.field(factory=TurnCounters, init=False)
-    unsaved: dict[str, Callable[[SessionRecord], SessionRecord]] = attrs.field(factory=dict, init=False)
+    unsaved: dict[str, dict[str, Any]] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.queue = SessionActorQueue(self.settings.max_queued)
@@ -80,18 +81,17 @@ class Context:
 
     # -- metadata -------------------------------------------------------------
 
-    async def save(self, request: Request, change: Callable[[SessionRecord], SessionRecord], deadline: float) -> None:
-        """Write a change of a session's state, best effort.
+    async def save(self, request: Request, changes: dict[str, Any], deadline: float) -> None:
+        """Write changes of a session's record, best effort.
 
         A record that is no longer stored stays so.  A failure, or `deadline`
         passing, is logged, counted and remembered in `unsaved`; it never
-        decides how a turn ends.  If cancelled, the change is remembered.
+        decides how a turn ends.  If cancelled, the changes are remembered.
         """
         key = request.key
-        unsaved = self.unsaved.get(key)
         problem: str | None = f"no answer within {max(0.0, deadline - trio.current_time()):g} s"
-        # Remembered first: whatever interrupts the write, the change is not lost.
-        self.unsaved[key] = change if unsaved is None else lambda stored: change(unsaved(stored))
+        # Remembered first: whatever interrupts the write, the changes are not lost.
+        self.unsaved[key] = {**self.unsaved.get(key, {}), **changes}
         with trio.move_on_at(deadline):
             try:
                 await self._write(key)
@@ -104,9 +104,9 @@ class Context:
             self.trace("store_failed", request, error=problem)
 
     async def _write(self, key: str) -> None:
-        change = self.unsaved[key]
-        stored = await self.store.update(key, lambda old: None if old is None else change(old))
-        if self.unsaved.get(key) is change:
+        changes = self.unsaved[key]
+        stored = await self.store.update(key, lambda old: None if old is None else attrs.evolve(old, **changes))
+        if self.unsaved.get(key) is changes:
             del self.unsaved[key]
         entry = self.cache.get(key)
         if stored is not None and entry is not None:

@@ -77,7 +77,7 @@ async def _close_unusable(
 async def _open(
     ctx: Context, request: Request, runtime: Runtime, record: SessionRecord, resume: str | None, deadline: float
 ) -> Handle | None:
-    while True:
+    while not request.stopping:
         ctx.trace("setup", request, resume=resume)
         wanted = EnsureRequest(key=request.key, mode=record.mode, cwd=record.cwd, resume=resume)
         call = ctx.calls.start(
@@ -88,7 +88,8 @@ async def _open(
             discard=functools.partial(ctx.close_late, runtime),
         )
         await request.wait_for(call, deadline)
-        if request.stopping or not call.finished:
+        stopping: bool = request.stopping  # it may have become so while we waited
+        if stopping or not call.finished:
             await ctx.calls.stop(call, reason="nobody waits for this session any more")
             if request.stopping:
                 return None
@@ -102,3 +103,4 @@ async def _open(
         # The agent does not know the conversation any more: the stored id is stale and is replaced by the new one.
         ctx.trace("resume_failed", request, resume=resume, error=str(error))
         resume = None
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -29,9 +29,11 @@ from .stores import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from ._calls import Call
     from ._events import ContentBlock
     from ._outcomes import Reply
     from ._records import Mode
+    from ._requests import Request
     from ._statistics import Statistics
     from .abc import Instrument, PermissionPolicy, Runtime, SessionStore
 
@@ -182,26 +184,30 @@ async def _shut_down(ctx: Context) -> None:
     """Stop everything, in parallel; bounded, whatever the adapters do."""
     ctx.closing = True
     limits = ctx.settings.limits
-    requests = []
+    running: list[Request] = []
     for key in ctx.queue.busy():
         for request in (*ctx.queue.waiting(key), ctx.queue.current(key)):
             waiting = request is not None and ctx.queue.withdraw(key, request)
+            closed = ManagerClosed("the session manager was closed")
             match request:
                 case TurnState() if waiting:
+                    ctx.trace("withdrawn", request)
                     settle(ctx, request, Stopped(by="shutdown"))
                 case TurnState():
                     request.stop("shutdown", trio.current_time())
-                    requests.append(request)
+                    running.append(request)
+                case Control() if waiting:
+                    request.settle(error=closed)
                 case Control():
-                    request.settle(error=ManagerClosed("the session manager was closed"))
-                    request.stop()
+                    request.stop(closed)
+                    running.append(request)
                 case _:
                     pass
     with shielded(2 * limits.cleanup + 2 * limits.join):
-        for turn in requests:
-            await turn.settled.wait()
+        for request in running:
+            await request.settled.wait()
     with shielded(limits.cleanup + 2 * limits.join):
-        closing = []
+        closing: list[Call[Any]] = [ctx.calls.start("save", ctx.save_unsaved, trio.current_time() + limits.cleanup)]
         for key in ctx.cache:
             entry = ctx.cache.take_out(key)
             assert entry is not None
@@ -211,8 +217,6 @@ async def _shut_down(ctx: Context) -> None:
             )
         for call in closing:
             await call.wait(trio.current_time() + limits.cleanup + limits.join)
-    with shielded(limits.cleanup):
-        await ctx.save_unsaved(trio.current_time() + limits.cleanup)
 
 
 def _absolute(cwd: str | None) -> str | None:

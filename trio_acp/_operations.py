@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import attrs
@@ -72,7 +73,7 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
     """
     limits = ctx.settings.limits
     deadline = trio.current_time() + limits.setup
-    stored = await _read(ctx, control.key, None, deadline)
+    stored = await control.interruptibly(math.inf, _read, ctx, control.key, None, deadline)
     if control.stopping:
         return
     if stored is None or fresh:
@@ -92,23 +93,27 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
     entry = await ensure_runtime_handle(ctx, control, record, deadline, cleanup=limits.cleanup)
     if entry is None:
         return
+    stored = None
     try:
-        await _store_started(ctx, control, entry, deadline)
+        stored = await _store_started(ctx, control, entry, deadline)
     finally:
-        if entry is not before and not entry.record.last_activity:
+        # At shutdown somebody else may have taken it out, and closes it.
+        if stored is None and entry is not before and ctx.cache.get(control.key) is entry:
             ctx.cache.take_out(control.key)
             with shielded(limits.cleanup + 2 * limits.join):
                 await ctx.close_handle(ctx.runtime(record.agent), entry.handle, "init-failed", limits.cleanup)
 
 
-async def _store_started(ctx: Context, control: Control, entry: CacheEntry, deadline: float) -> None:
+async def _store_started(ctx: Context, control: Control, entry: CacheEntry, deadline: float) -> SessionRecord | None:
     record = attrs.evolve(entry.record, state="idle", owner=None, last_error=None, last_activity=ctx.wall_clock())
     written = await control.interruptibly(deadline, ctx.store.update, control.key, lambda _: record)
     if written is not None:
         ctx.unsaved.pop(control.key, None)
         entry.record = record
-    elif not control.stopping:
-        raise StoreError(f"storing the metadata of {control.key!r} took too long", detail="store-timeout")
+        return record
+    if control.stopping:
+        return None
+    raise StoreError(f"storing the metadata of {control.key!r} took too long", detail="store-timeout")
 
 
 async def close_in_lane(ctx: Context, control: Control, reason: str, *, forget: bool) -> CloseReport:
@@ -138,7 +143,8 @@ async def probe_in_lane(ctx: Context, control: Control, ephemeral: SessionRecord
         if not await control.wait_for(call, trio.current_time() + ctx.settings.limits.probe):
             await ctx.calls.stop(call, reason="the status request took too long")
         answer = call.value
-    return None if control.stopping else await describe(ctx, control.key, ephemeral, answer)
+    status: SessionStatus | None = await control.interruptibly(math.inf, describe, ctx, control.key, ephemeral, answer)
+    return status
 
 
 async def describe(

@@ -45,8 +45,9 @@ class SessionActorQueue(Generic[R]):
         if lane is None:
             self._lanes[key] = _Lane(waiting=deque([request]))
             return True
-        if len(lane.waiting) >= self._max_queued:
-            raise QueueFull(f"session {key!r} already has {len(lane.waiting)} waiting requests")
+        # The head of the lane has a place of its own, whether its actor has taken it yet or not.
+        if self.depth(key) > self._max_queued:
+            raise QueueFull(f"session {key!r} already has {self._max_queued} waiting requests")
         lane.waiting.append(request)
         return False
 

@@ -76,19 +76,26 @@ class Control(Request):
         self.result: Any = None
         self.error: Exception | None = None
         self._stopping = False
+        self._stopped_by: Exception | None = None
 
     @property
     def stopping(self) -> bool:
-        """Whether its caller has given it up."""
+        """Whether it is to be given up."""
         return self._stopping
 
-    def stop(self) -> None:
-        """Give the operation up: what it is waiting for is cancelled, what it opened is closed."""
+    def stop(self, error: Exception | None = None) -> None:
+        """Give the operation up: what it is waiting for is cancelled, what it opened is closed.
+
+        Args:
+            error: What its caller gets, unless the operation has a result all the same.
+        """
         self._stopping = True
+        self._stopped_by = error
         self.poke()
 
     def settle(self, result: Any = None, error: Exception | None = None) -> None:
         """Fix the result and let the caller go on; the first call counts."""
         if not self.settled.is_set():
-            self.result, self.error = result, error
+            self.result = result
+            self.error = self._stopped_by if result is None and error is None else error
             self.settled.set()

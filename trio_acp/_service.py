@@ -66,8 +66,9 @@ class ServiceScope:
     raises, the body is cancelled and the exception leaves in a group: service
     tasks are written so that none does.
 
-    Leaving waits until every task has ended.  While one resists, its await
-    stack is logged every 5 seconds.
+    Leaving waits until every task has ended, also when it is interrupted by
+    Ctrl-C, which is raised afterwards.  While a task resists, its await stack
+    is logged every 5 seconds.
     """
 
     def __init__(self, name: str) -> None:
@@ -100,17 +101,25 @@ class ServiceScope:
         finally:
             self._ended.set()
 
+    @trio.lowlevel.enable_ki_protection
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         self._shield.cancel(reason=f"{self._name}: the body has ended")
+        interrupt: KeyboardInterrupt | None = None
         while not self._ended.is_set():
-            with shielded(REPORT_EVERY):
-                await self._ended.wait()
-            if not self._ended.is_set():
+            with shielded(REPORT_EVERY) as scope:
+                try:
+                    await self._ended.wait()
+                except KeyboardInterrupt as error:
+                    interrupt = error  # raised below: a nursery cannot be left while its tasks live
+                    continue
+            if scope.cancelled_caught:
                 self._report()
         # The body's exception is not shown to the nursery: it would come out in a group.
         await self._outer_manager.__aexit__(None, None, None)
+        if interrupt is not None:
+            raise interrupt
 
     def _report(self) -> None:
         assert self._inner is not None

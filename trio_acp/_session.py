@@ -115,7 +115,8 @@ class Session:
             elif self._ctx.queue.withdraw(self.key, request):
                 assert isinstance(request, Control)
                 request.settle(error=SessionClosed(f"session {self.key!r} was closed"))
-        report: CloseReport = await self.operate(
+        # No checkpoint since the snapshot: nothing gets into the lane between what was stopped and the close.
+        report: CloseReport = await self._carry_out(
             lambda control: close_in_lane(self._ctx, control, reason, forget=forget)
         )
         return report
@@ -144,6 +145,9 @@ class Session:
         stop and waited for, within `cleanup` seconds.
         """
         await trio.lowlevel.checkpoint()
+        return await self._carry_out(run)
+
+    async def _carry_out(self, run: Callable[[Control], Awaitable[Any]]) -> Any:
         self.admit(control := Control(self.key, uuid.uuid4().hex, run))
         try:
             await control.settled.wait()
@@ -193,6 +197,7 @@ class Session:
     def _stop(self, turn: TurnState, by: StoppedBy, reason: str | None) -> bool:
         """Stop a turn wherever it is; one that only waits is settled here and now."""
         if self._ctx.queue.withdraw(self.key, turn):
+            self._ctx.trace("withdrawn", turn)
             settle(self._ctx, turn, Stopped(by=by, reason=reason))
             return True
         return turn.stop(by, trio.current_time(), reason)
@@ -286,7 +291,10 @@ class Turn:
             TurnTimedOut: see the class.
             TurnFailed: see the class.
             trio.BusyResourceError: another task is waiting for an event.
+            RuntimeError: the turn was not entered.
         """
+        if not self._entered:
+            raise RuntimeError("a turn is entered first, with `async with`")
         event = await self._state.next_event()
         if event is not None:
             return event

@@ -2,12 +2,12 @@
 
 A turn emits, in this order (the middle ones as they apply)::
 
-    admitted  dequeued  setup  ready  submitted  first_event
+    admitted  withdrawn  dequeued  setup  ready  submitted  first_event
     cause  ladder.cancel  ladder.join  ladder.stop  ladder.close
     suspect  straggler  store_failed  resume_failed
     decided  settled  released
 
-Every turn that was ``admitted`` is ``settled`` exactly once.  ``decided``
+Every turn that was ``admitted`` is ``settled`` exactly once.  ``settled``
 carries the outcome; ``cause`` carries each request to stop that was accepted,
 so a turn may have several although only the first one decided.
 """
@@ -42,7 +42,7 @@ TraceName: TypeAlias = Literal[
 
 MEANING: Final[dict[TraceName, str]] = {
     "admitted": "the request entered its session's queue",
-    "withdrawn": "the caller was cancelled while the request still waited; nothing happened",
+    "withdrawn": "the request was stopped while it still waited; nothing happened",
     "dequeued": "the request owns the session's lane; the deadline starts here",
     "setup": "a call to open or resume the backend session was started",
     "ready": "a backend handle is at hand",
@@ -57,8 +57,8 @@ MEANING: Final[dict[TraceName, str]] = {
     "straggler": "a call did not end although it was cancelled (data: call)",
     "store_failed": "session metadata could not be written (data: error)",
     "resume_failed": "the stored backend session could not be resumed; a new one is opened",
-    "decided": "the outcome is fixed (data: outcome)",
-    "settled": "the caller may go on; nothing of the turn is delivered any more",
+    "decided": "the outcome is fixed (data: cause, the first one)",
+    "settled": "the caller may go on; nothing more of the turn is accepted (data: outcome)",
     "released": "the lane is free for the next request",
 }
 

@@ -63,9 +63,8 @@ that a store write abandoned at its deadline did not happen.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import attrs
 import trio
 
 from ._ensure import ensure_runtime_handle
@@ -74,8 +73,6 @@ from ._turn_state import Cause, Phase, TurnState
 from .abc import Done, TurnRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ._cache import CacheEntry
     from ._calls import Call
     from ._context import Context
@@ -123,10 +120,13 @@ async def _attempt(ctx: Context, turn: TurnState) -> tuple[CacheEntry | None, Ca
         entry = await _prepare(ctx, turn)
     except AcpError as error:
         turn.note(Cause(kind="failure", time=trio.current_time(), error=error))
+    gate = turn.deadline + turn.limits.grace
+    if trio.current_time() >= gate and not turn.stopping:
+        turn.stop("deadline", trio.current_time(), "turn-timeout")
     if entry is None or turn.stopping:
         return entry, None
     call = _submit(ctx, turn, entry)
-    await turn.wait_for(call, turn.deadline + turn.limits.grace)
+    await turn.wait_for(call, gate)
     if not turn.stopping:
         turn.stop("deadline", trio.current_time(), "turn-timeout")
     return entry, call
@@ -177,18 +177,16 @@ async def _read_record(ctx: Context, turn: TurnState, deadline: float) -> Sessio
     return record
 
 
-def _running(ctx: Context, opened: SessionRecord) -> Callable[[SessionRecord], SessionRecord]:
-    now = ctx.wall_clock()
-    return lambda stored: attrs.evolve(
-        stored,
-        state="running",
-        owner=ctx.owner,
-        last_error=None,
-        last_activity=now,
-        session_id=opened.session_id,
-        agent_session_id=opened.agent_session_id,
-        cwd=opened.cwd,
-    )
+def _running(ctx: Context, opened: SessionRecord) -> dict[str, Any]:
+    return {
+        "state": "running",
+        "owner": ctx.owner,
+        "last_error": None,
+        "last_activity": ctx.wall_clock(),
+        "session_id": opened.session_id,
+        "agent_session_id": opened.agent_session_id,
+        "cwd": opened.cwd,
+    }
 
 
 # -- running ------------------------------------------------------------------
@@ -267,14 +265,12 @@ def _never_marked(turn: TurnState, entry: CacheEntry | None) -> bool:
     return entry is None and turn.log[0].kind not in {"failure", "deadline"}
 
 
-def _terminal(ctx: Context, turn: TurnState) -> Callable[[SessionRecord], SessionRecord]:
-    now = ctx.wall_clock()
+def _terminal(ctx: Context, turn: TurnState) -> dict[str, Any]:
     first = turn.log[0]
     error: str | None = None
     if first.kind == "failure":
         error = str(first.error)
     elif first.kind == "deadline":
         error = f"the turn timed out after {turn.limits.turn:g} s"
-    return lambda stored: attrs.evolve(
-        stored, state="idle" if error is None else "error", last_error=error, last_activity=now, owner=None
-    )
+    state = "idle" if error is None else "error"
+    return {"state": state, "last_error": error, "last_activity": ctx.wall_clock(), "owner": None}

@@ -1,0 +1,211 @@
+"""The manager under any order of prompts, stops, closes, faults and time."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule
+from stepped_trio import TrioMachine, in_trio
+from turn_kit import SETTINGS, C, G, J, T, Watched, check_trace, our_tasks
+
+from trio_acp import AcpError, QueueFull, TextDelta, open_session_manager
+from trio_acp.testing import FakeRuntime, Hang, Raise, Sleep, Swallow
+
+if TYPE_CHECKING:
+    from trio_acp import SessionManager, Turn
+    from trio_acp.abc import Mode
+    from trio_acp.testing.fake import Step
+
+KEYS = st.sampled_from(["a", "b"])
+SECONDS = st.sampled_from([0.05, 0.1, 0.5, 1.0, 2.0, 6.0, 30.0])
+BOUND = T + G + 2 * C + 2 * J
+CALLS: dict[str, list[Step]] = {
+    "quick": [],
+    "slow": [Sleep(1)],
+    "hung": [Hang()],
+    "stubborn": [Swallow(3)],
+    "failing": [Raise(OSError("planted"))],
+}
+TURNS: dict[str, list[Step]] = {
+    **CALLS,
+    "stops": [TextDelta("x"), Hang(stops=True)],
+    "talks": [TextDelta("x"), Sleep(1), TextDelta("y")],
+}
+
+
+@attrs.define(eq=False)
+class Prompted:
+    """One prompt of the machine: its turn, its caller's scope, and when it was over for the caller."""
+
+    turn: Turn
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    cancelled_at: float | None = None
+    returned_at: float | None = None
+
+
+class ManagerMachine(TrioMachine):
+    """Drives one manager with two sessions."""
+
+    @initialize(random=st.random_module(), mode=st.sampled_from(["persistent", "oneshot"]))
+    def open(self, random: object, mode: Mode) -> None:
+        """Draw the scheduler's order too: Trio's is registered with Hypothesis."""
+        self.mode = mode
+        self.runtime = FakeRuntime()
+        self.watched = Watched()
+        self.prompts: list[Prompted] = []
+        self.manager: SessionManager | None = None
+        self.leave = trio.Event()
+        self.trio.call(self._open)
+
+    async def _open(self) -> None:
+        assert self.trio.nursery is not None
+        self.trio.nursery.start_soon(self._manage)
+        await trio.testing.wait_all_tasks_blocked()
+        for key in ("a", "b"):
+            assert self.manager is not None
+            await self.manager.start_session(key, agent="fake", mode=self.mode)
+
+    async def _manage(self) -> None:
+        async with open_session_manager(
+            {"fake": self.runtime}, settings=SETTINGS, instrument=self.watched
+        ) as self.manager:
+            self.watched.statistics = self.manager.statistics
+            await self.leave.wait()
+
+    def in_background(self, async_fn: object, *args: object) -> None:
+        async def run() -> None:
+            assert callable(async_fn)
+            with contextlib.suppress(AcpError):
+                await async_fn(*args)
+
+        assert self.trio.nursery is not None
+        self.trio.nursery.start_soon(run)
+        self.trio.call(trio.lowlevel.checkpoint)
+
+    @rule(key=KEYS, burst=st.integers(1, 3))
+    def submit(self, key: str, burst: int) -> None:
+        """Some prompts, each with a caller of its own."""
+        assert self.manager is not None
+        for _ in range(burst):
+            prompted = Prompted(self.manager.session(key).turn("x"))
+            self.prompts.append(prompted)
+            self.in_background(self._prompt, prompted)
+
+    async def _prompt(self, prompted: Prompted) -> None:
+        try:
+            with prompted.scope:
+                async with prompted.turn:
+                    async for _ in prompted.turn:
+                        pass
+        except QueueFull:
+            self.prompts.remove(prompted)
+        finally:
+            prompted.returned_at = trio.current_time()
+
+    @precondition(lambda self: self.prompts)
+    @rule(data=st.data())
+    @in_trio
+    async def cancel_a_caller(self, data: st.DataObject) -> None:
+        prompted = data.draw(st.sampled_from(self.prompts))
+        if prompted.returned_at is None and prompted.cancelled_at is None:
+            prompted.cancelled_at = trio.current_time()
+            prompted.scope.cancel()
+
+    @precondition(lambda self: self.prompts)
+    @rule(data=st.data())
+    @in_trio
+    async def stop_a_turn(self, data: st.DataObject) -> None:
+        turn = data.draw(st.sampled_from(self.prompts)).turn
+        unsettled = turn.outcome is None
+        assert unsettled == turn.cancel("by the machine")
+
+    @rule(key=KEYS)
+    def cancel_a_session(self, key: str) -> None:
+        assert self.manager is not None
+        self.in_background(self.manager.session(key).cancel)
+
+    @rule(key=KEYS)
+    def close_a_session(self, key: str) -> None:
+        assert self.manager is not None
+        self.in_background(self.manager.session(key).close)
+
+    @rule(key=KEYS)
+    def ask_how_it_is(self, key: str) -> None:
+        assert self.manager is not None
+        self.in_background(self.manager.session(key).status)
+
+    @rule(
+        turn=st.sampled_from(sorted(TURNS)),
+        ensure=st.sampled_from(sorted(CALLS)),
+        cancel=st.sampled_from(sorted(CALLS)),
+        close=st.sampled_from(sorted(CALLS)),
+        quiet=st.booleans(),
+    )
+    def change_the_weather(self, turn: str, ensure: str, cancel: str, close: str, quiet: bool) -> None:
+        """From now on the runtime behaves like this."""
+        self.runtime.turn, self.runtime.ensure = TURNS[turn], CALLS[ensure]
+        self.runtime.on_cancel, self.runtime.on_close = CALLS[cancel], CALLS[close]
+        self.runtime.quiet = quiet
+
+    @rule(seconds=SECONDS)
+    def advance(self, seconds: float) -> None:
+        self.trio.advance(seconds)
+
+    @rule()
+    def lose_the_connection(self) -> None:
+        self.runtime.dead |= self.runtime.open
+
+    @invariant()
+    def every_record_added_up(self) -> None:
+        if self.manager is not None:
+            assert [] == self.watched.broken
+
+    @invariant()
+    def one_turn_at_a_time_on_each_handle(self) -> None:
+        if self.manager is not None:
+            alive = [call.handle for call in self.runtime.calls if call.name == "run_turn"]
+            assert len(self.runtime.running) <= len(set(alive))
+            stragglers = self.manager.statistics().stragglers
+            assert all(most <= 1 + stragglers for most in self.runtime.most_at_once.values())
+
+    @invariant()
+    @in_trio
+    async def nobody_waits_too_long(self) -> None:
+        now = trio.current_time()
+        started = {r.turn: r.time for r in getattr(self, "watched", Watched()).records if r.name == "dequeued"}
+        for prompted in getattr(self, "prompts", []):
+            over = now if prompted.returned_at is None else prompted.returned_at
+            if prompted.cancelled_at is not None:
+                assert over - prompted.cancelled_at <= 2 * C + 2 * J + 1e-6
+            begun = started.get(prompted.turn.request_id)
+            if begun is not None:
+                assert over - begun <= BOUND + 1e-6
+            assert (prompted.turn.outcome is not None) >= (prompted.returned_at is not None and begun is not None)
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "leave"):
+                self.trio.call(self._leave)
+                self.trio.advance(60)
+                assert [] == self.trio.call(self._left_tasks)
+                assert set() == self.runtime.open
+                check_trace(self.watched)
+                assert [] == self.watched.broken
+        finally:
+            super().teardown()
+
+    async def _leave(self) -> None:
+        self.leave.set()
+
+    async def _left_tasks(self) -> list[str]:
+        return our_tasks()
+
+
+TestManager = ManagerMachine.TestCase
+assert settings.default is not None
+TestManager.settings = settings(max_examples=settings.default.max_examples, stateful_step_count=25)

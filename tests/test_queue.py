@@ -1,0 +1,81 @@
+"""The lanes against an oracle: one list per key."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from trio_acp import QueueFull
+from trio_acp._queue import SessionActorQueue
+
+KEYS = st.sampled_from(["a", "b"])
+LIMIT = 2
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """For each key a list: its head runs if an actor took it, the others wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue: SessionActorQueue[int] = SessionActorQueue(LIMIT)
+        self.lanes: dict[str, list[int]] = {}
+        self.taken: dict[str, int | None] = {}
+        self.next = 0
+
+    def running(self, key: str) -> int | None:
+        return self.taken.get(key)
+
+    @rule(key=KEYS)
+    def admit(self, key: str) -> None:
+        """A new lane needs an actor; a full one refuses."""
+        self.next += 1
+        waiting = self.lanes.get(key)
+        if waiting is None:
+            assert self.queue.admit(key, self.next)
+            self.lanes[key], self.taken[key] = [self.next], None
+        elif len(waiting) + (self.running(key) is not None) > LIMIT:
+            with pytest.raises(QueueFull):
+                self.queue.admit(key, self.next)
+        else:
+            assert not self.queue.admit(key, self.next)
+            waiting.append(self.next)
+
+    @rule(key=KEYS)
+    def take(self, key: str) -> None:
+        """The actor ends what runs and gets the head; nothing left ends the lane."""
+        if key not in self.lanes:
+            return
+        expected = self.lanes[key].pop(0) if self.lanes[key] else None
+        assert expected == self.queue.take(key)
+        self.taken[key] = expected
+        if expected is None:
+            del self.lanes[key]
+
+    @rule(key=KEYS, data=st.data())
+    def withdraw(self, key: str, data: st.DataObject) -> None:
+        """Only what waits can be withdrawn."""
+        request = data.draw(st.integers(1, max(1, self.next)))
+        waiting = self.lanes.get(key, [])
+        assert (request in waiting) == self.queue.withdraw(key, request)
+        if request in waiting:
+            waiting.remove(request)
+
+    @invariant()
+    def same_as_the_lists(self) -> None:
+        assert tuple(self.lanes) == self.queue.busy()
+        total = 0
+        for key in ("a", "b"):
+            waiting = tuple(self.lanes.get(key, ()))
+            assert waiting == self.queue.waiting(key)
+            assert self.running(key) == self.queue.current(key)
+            assert (key not in self.lanes) == self.queue.is_idle(key)
+            depth = len(waiting) + (self.running(key) is not None)
+            assert depth == self.queue.depth(key)
+            total += depth
+        assert total == self.queue.depth()
+        waits = sum(map(len, self.lanes.values()))
+        assert f"<SessionActorQueue: {total - waits} running, {waits} waiting>" == repr(self.queue)
+
+
+TestQueue = QueueMachine.TestCase

@@ -1,0 +1,53 @@
+"""What things cost, counted in task steps and tasks instead of seconds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from turn_kit import SETTINGS, installed, one_session, our_tasks
+
+from trio_acp import TextDelta, open_session_manager
+from trio_acp.testing import FakeRuntime
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the task steps of a run."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+@pytest.mark.parametrize("events", [1, 10, 1000])
+async def test_a_turn_takes_ten_steps_whatever_it_says(events: int, autojump_clock: MockClock) -> None:
+    """An in-memory turn on a warm session: at most 10 task steps, for one event or a thousand."""
+    steps = Steps()
+    async with one_session(FakeRuntime([TextDelta("x")] * events)) as (_manager, session):
+        await session.prompt("warm")
+        with installed(steps):
+            async with session.turn("x") as turn:
+                assert events == len([event async for event in turn])
+    assert steps.count <= 10
+
+
+async def test_an_idle_session_has_no_task(autojump_clock: MockClock) -> None:
+    """A thousand live sessions have as many tasks as one; a lane that is idle has none."""
+    async with open_session_manager({"fake": FakeRuntime([TextDelta("x")])}, settings=SETTINGS) as manager:
+        first = await manager.start_session("first", agent="fake")
+        await first.prompt("x")
+        await trio.testing.wait_all_tasks_blocked()
+        before = sorted(our_tasks())
+        for n in range(1000):
+            session = await manager.start_session(f"s{n}", agent="fake")
+            await session.prompt("x")
+        await trio.testing.wait_all_tasks_blocked()
+        assert before == sorted(our_tasks())
+        assert ["trio_acp actors"] == before
+        assert 1001 == manager.statistics().open_handles

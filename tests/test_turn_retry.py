@@ -1,0 +1,121 @@
+"""G9: a turn is submitted twice only if nothing was started the first time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from turn_kit import C, G, OnTask, Recorder, T, check_trace, installed, one_session
+
+from trio_acp import BackendUnavailable, Completed, ConnectionLost, Failed, Stopped, TextDelta, TurnFailed, TurnTimedOut
+from trio_acp.testing import FakeRuntime, Hang, Raise, Run, Sleep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from trio.testing import MockClock
+
+    from trio_acp.testing.fake import Step
+
+NOTHING_STARTED = BackendUnavailable("the prompt was never taken", retryable=True)
+
+
+def one_after_the_other(*attempts: Iterable[Step]) -> Callable[[object], Iterable[Step]]:
+    """The steps of the first call, of the second, and so on; the last ones again for ever."""
+    left = list(attempts)
+    return lambda request: left.pop(0) if len(left) > 1 else left[0]
+
+
+async def test_a_turn_is_retried_once_if_nothing_was_started(autojump_clock: MockClock) -> None:
+    """The second attempt has a fresh handle; the first one is closed; the consumer sees one turn."""
+    recorder = Recorder()
+    runtime = FakeRuntime(one_after_the_other([Raise(NOTHING_STARTED)], [TextDelta("ok")]))
+    async with one_session(runtime, instrument=recorder) as (manager, session):
+        reply = await session.prompt("x")
+        assert ("ok", Completed()) == (reply.text, reply.outcome)
+        await trio.testing.wait_all_tasks_blocked()
+        numbers = [getattr(call.handle, "number", None) for call in runtime.calls]
+        assert [("ensure_session", None), ("run_turn", 1), ("ensure_session", None), ("run_turn", 2)] == [
+            pair for pair in zip(runtime.names(), numbers, strict=True) if pair[0] != "close"
+        ]
+        assert [1] == [number for name, number in zip(runtime.names(), numbers, strict=True) if name == "close"]
+        assert (1, 1) == (manager.statistics().submitted, manager.statistics().completed)
+    check_trace(recorder)
+
+
+async def test_a_second_failure_is_final(autojump_clock: MockClock) -> None:
+    """There is no third attempt, however retryable the error."""
+    runtime = FakeRuntime([Raise(NOTHING_STARTED)])
+    async with one_session(runtime) as (_manager, session):
+        with pytest.raises(TurnFailed) as caught:
+            await session.prompt("x")
+        assert NOTHING_STARTED is caught.value.__cause__
+        assert 2 == runtime.names().count("run_turn")
+
+
+async def test_a_retryable_setup_is_tried_twice(autojump_clock: MockClock) -> None:
+    """Opening the session may be retried too, within the same deadline."""
+    runtime = FakeRuntime()
+    async with one_session(runtime) as (_manager, session):
+        await session.close()
+        runtime.ensure = one_after_the_other([Sleep(1), Raise(NOTHING_STARTED)], [Sleep(1)])
+        assert Completed() == (await session.prompt("x")).outcome
+        assert 2 == trio.current_time()
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [[TextDelta("a"), Raise(NOTHING_STARTED)], [Raise(ConnectionLost("gone"))], [Raise(OSError("odd"))]],
+    ids=["output seen", "not retryable", "foreign error"],
+)
+async def test_no_retry_when_something_may_have_started(steps: list[Step], autojump_clock: MockClock) -> None:
+    """One event seen, or an error that does not promise that nothing was started: one attempt."""
+    runtime = FakeRuntime(steps)
+    async with one_session(runtime) as (_manager, session):
+        with pytest.raises(TurnFailed):
+            await session.prompt("x")
+        assert 1 == runtime.names().count("run_turn")
+
+
+async def test_no_retry_after_a_cause(autojump_clock: MockClock) -> None:
+    """A retryable end and a stop in the same pass, in both orders: no second attempt."""
+    runtime = FakeRuntime()
+    async with one_session(runtime) as (_manager, session):
+        first = session.turn("stop, then error")
+        runtime.turn = [Run(lambda sink: first.cancel("s")), Raise(NOTHING_STARTED)]
+        async with first:
+            assert [] == [event async for event in first]
+        assert Stopped(by="user", reason="s") == first.outcome
+        runtime.turn = [Raise(NOTHING_STARTED)]
+        second = session.turn("error, then stop")
+        with installed(OnTask("trio_acp call run_turn", second.cancel, spawned=False)), pytest.raises(TurnFailed):
+            async with second:
+                async for _ in second:
+                    pass
+        assert isinstance(second.outcome, Failed)
+        assert 2 == runtime.names().count("run_turn")
+
+
+async def test_a_retry_that_was_not_submitted_is_not_cancelled(autojump_clock: MockClock) -> None:
+    """The first attempt was submitted, the second not yet: a stop in that window tells the backend nothing."""
+    runtime = FakeRuntime(one_after_the_other([Raise(NOTHING_STARTED)], [Hang()]))
+    async with one_session(runtime) as (_manager, session):
+        turn = session.turn("x")
+        first_end = OnTask("trio_acp call run_turn", lambda: trio.lowlevel.add_instrument(second_start), spawned=False)
+        second_start = OnTask("trio_acp call run_turn", turn.cancel, spawned=True)
+        with installed(first_end):
+            async with turn:
+                assert [] == [event async for event in turn]
+        trio.lowlevel.remove_instrument(second_start)
+        assert isinstance(turn.outcome, Stopped)
+        assert (1, 0) == (runtime.names().count("run_turn"), runtime.names().count("cancel"))
+
+
+async def test_both_attempts_share_one_deadline(autojump_clock: MockClock) -> None:
+    """The deadline is the turn's, not the attempt's."""
+    runtime = FakeRuntime(one_after_the_other([Sleep(3), Raise(NOTHING_STARTED)], [Hang()]), cancel=[Hang()])
+    async with one_session(runtime) as (_manager, session):
+        with pytest.raises(TurnTimedOut):
+            await session.prompt("x")
+        assert T + G + C == trio.current_time()
