@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 
 import pytest
@@ -31,6 +32,14 @@ def test_nothing_forbidden_is_left(text: str, multiline: bool) -> None:
     """The result has no control, no bidi control, no surrogate; newline and tab only where lines are wanted."""
     allowed = {"\n", "\t"} if multiline else set()
     assert set() == {char for char in safe_text(text, multiline=multiline) if ord(char) in FORBIDDEN} - allowed
+
+
+def test_every_character_of_unicode() -> None:
+    """Exactly the forbidden characters are escaped, each of them."""
+    expected = [f"\\u{code:04x}" if code in FORBIDDEN else chr(code) for code in range(sys.maxunicode + 1)]
+    assert "".join(expected) == safe_text("".join(map(chr, range(sys.maxunicode + 1))), multiline=False)
+    expected[9:11] = "\t\n"
+    assert "".join(expected) == safe_text("".join(map(chr, range(sys.maxunicode + 1))), multiline=True)
 
 
 @given(text=ANY_TEXT, multiline=st.booleans())

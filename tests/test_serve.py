@@ -8,7 +8,7 @@ import signal
 import sys
 import uuid
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
@@ -301,6 +301,18 @@ async def test_a_client_that_does_not_read_ends_its_connection(monkeypatch: pyte
         bridge = await reported.receive()
         assert (1011, "a message was left unread for 0.3 seconds") == bridge.end
         await wait_gone(pid)
+
+
+async def test_a_stall_is_the_reason_whichever_side_notices_first() -> None:
+    """A send that was given up breaks its connection; if the other direction sees that first, the stall is told."""
+    bridge = Bridge("name", connection=cast("Any", None), client=cast("Any", None), dial=dial_stdio(ECHO), stall=0.01)
+    with pytest.raises(trio.TooSlowError), bridge._before_the_stall():
+        try:
+            await trio.sleep_forever()
+        finally:
+            bridge._decide(1000, "the connection was lost")
+    bridge._decide(1001, "too late")
+    assert (1011, "a message was left unread for 0.01 seconds") == bridge.end
 
 
 async def test_a_message_over_the_limit_is_refused(caplog: pytest.LogCaptureFixture) -> None:
