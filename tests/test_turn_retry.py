@@ -119,3 +119,16 @@ async def test_both_attempts_share_one_deadline(autojump_clock: MockClock) -> No
         with pytest.raises(TurnTimedOut):
             await session.prompt("x")
         assert T + G + C == trio.current_time()
+
+
+async def test_a_stop_in_the_second_setup_leaves_no_running_record(autojump_clock: MockClock) -> None:
+    """The first attempt marked the session `running`; a stop before the second one's handle takes that back."""
+    runtime = FakeRuntime(
+        [Raise(NOTHING_STARTED)],
+        ensure=one_after_the_other([], [Hang()]),
+    )
+    async with one_session(runtime) as (manager, session):
+        with trio.move_on_after(1) as scope:
+            await session.prompt("x")
+        assert scope.cancelled_caught
+        assert ["idle"] == [record.state for record in await manager.stored_sessions()]

@@ -152,6 +152,7 @@ async def _prepare(ctx: Context, turn: TurnState) -> CacheEntry | None:
         return None
     ctx.trace("ready", turn)
     if turn.ephemeral_record is None:
+        turn.marked = True
         await turn.interruptibly(gate, ctx.save, turn, _running(ctx, entry.record), deadline)
     return entry
 
@@ -216,7 +217,7 @@ async def _clean_up(ctx: Context, turn: TurnState, entry: CacheEntry | None, cal
     limits = turn.limits
     now = trio.current_time()
     save: Call[None] | None = None
-    if turn.ephemeral_record is None and not _never_marked(turn, entry):
+    if turn.ephemeral_record is None and (turn.marked or turn.log[0].kind in {"failure", "deadline"}):
         deadline = now + limits.cleanup
         if (call is None or call.finished) and (entry is None or entry.record.mode == "persistent"):
             await ctx.save(turn, _terminal(ctx, turn), deadline)
@@ -258,11 +259,6 @@ async def _stop_backend(ctx: Context, turn: TurnState, entry: CacheEntry, call: 
             if not straggler.finished:
                 ctx.trace("straggler", turn, call=straggler.name)
     return call.finished and (cancelling is None or cancelling.ok)
-
-
-def _never_marked(turn: TurnState, entry: CacheEntry | None) -> bool:
-    """Whether the stored state is untouched and may stay so: stopped before the session was marked running."""
-    return entry is None and turn.log[0].kind not in {"failure", "deadline"}
 
 
 def _terminal(ctx: Context, turn: TurnState) -> dict[str, Any]:

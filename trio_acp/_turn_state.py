@@ -91,6 +91,7 @@ class TurnState(Request):
         self.ephemeral_record = record
         self.phase = Phase.QUEUED
         self.started: float | None = None
+        self.marked = False  # whether the stored state may say `running`
         self.submitted = False
         self.saw_event = False
         self.log: list[Cause] = []

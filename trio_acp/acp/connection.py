@@ -129,10 +129,14 @@ class Connection:
             self._enqueue(self._peer.notification(method, unstructure(params)))
 
     def answer(self, request_id: RequestId, result: dict[str, Any]) -> bool:
-        """Enqueue the answer to a request of the agent; False if it has one already."""
+        """Enqueue the answer to a request of the agent; False if it has one already.
+
+        What its task says later is dropped: the agent may have used the id again.
+        """
         message = self._peer.reply(request_id, result)
         if message is None:
             return False
+        self._serving.pop(request_id, None)
         self._enqueue(message)
         return True
 
@@ -197,7 +201,7 @@ class Connection:
         for pending in tokens:
             lost = self._peer.lost()
             # Before the writer took it, nothing can have been started.  After that nobody knows.
-            lost.retryable = pending.frame is not None and not pending.frame.taken
+            lost.retryable = not pending.sent
             pending.settle(error=lost)
         self._room.set()
         self.ended.set()
@@ -263,8 +267,8 @@ class Connection:
                 pending.settle(error=error)
             case RequestArrived() as arrived:
                 assert self._nursery is not None
-                self._serving[arrived.id] = trio.CancelScope()
-                self._nursery.start_soon(self._serve, arrived, name=f"trio_acp {arrived.method}")
+                scope = self._serving[arrived.id] = trio.CancelScope()
+                self._nursery.start_soon(self._serve, arrived, scope, name=f"trio_acp {arrived.method}")
             case NotificationArrived(method="$/cancel_request", params=dict(params)):
                 self._take_cancel(params.get("requestId"))
             case NotificationArrived():
@@ -289,12 +293,13 @@ class Connection:
             scope.cancel(reason="the agent took its request back")
 
     @trio.lowlevel.enable_ki_protection
-    async def _serve(self, arrived: RequestArrived) -> None:
+    async def _serve(self, arrived: RequestArrived, scope: trio.CancelScope) -> None:
         """Answer one request of the agent, exactly once, whatever the handler does."""
+        unanswered = False
         result: dict[str, Any] | None = None
         code, text = int(ErrorCode.REQUEST_CANCELLED), "the request was cancelled"
         try:
-            with self._serving[arrived.id]:
+            with scope:
                 result = await self._handler.serve(arrived.id, arrived.method, arrived.params)
         except RequestRefused as refusal:
             code, text = refusal.code, str(refusal)
@@ -302,7 +307,10 @@ class Connection:
             _log.exception("answering the agent's %s failed", arrived.method)
             code, text = int(ErrorCode.INTERNAL_ERROR), "the client failed to answer"
         finally:
-            del self._serving[arrived.id]
+            if unanswered := self._serving.get(arrived.id) is scope:
+                del self._serving[arrived.id]
+        if not unanswered:
+            return
         if result is not None:
             self.answer(arrived.id, result)
         elif (message := self._peer.reply_error(arrived.id, code, text)) is not None:

@@ -7,6 +7,7 @@ can be cancelled without taking it away from the others.
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ from .schema import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..abc import Dial, Transport
     from .rpc import RequestId
     from .session import AgentSession
@@ -71,12 +74,23 @@ class Link:
         self.sessions: dict[str, AgentSession] = {}
         self.poisoned: set[str] = set()
         self.retired = False
+        self._opening_or_closing = 0
         self._scope = trio.CancelScope()
 
     @property
     def usable(self) -> bool:
         """Whether new sessions can be opened on it, now or when it is ready."""
         return not self.retired and self.error is None and (not self.ready.is_set() or self.connection.usable)
+
+    async def wait_ready(self) -> None:
+        """Wait until it can be used.  If cancelled, it goes on connecting, for others.
+
+        Raises:
+            AcpError: why it cannot be used.
+        """
+        await self.ready.wait()
+        if self.error is not None:
+            raise self.error
 
     def close(self, reason: str) -> None:
         """End it: gracefully if it is up, at once if it is not yet."""
@@ -85,15 +99,32 @@ class Link:
         else:
             self._scope.cancel(reason=reason)
 
+    def release(self, session: AgentSession) -> bool:
+        """Forget a session; False if its id is another's by now, or nobody's."""
+        mine = self.sessions.get(session.id) is session
+        if mine:
+            del self.sessions[session.id]
+        return mine
+
     def retire(self) -> None:
         """Give it no new sessions, and close it as soon as it has none."""
         self.retired = True
         self.close_if_unused()
 
     def close_if_unused(self) -> None:
-        """Close it if it is retired and no session is left on it."""
-        if self.retired and not self.sessions:
+        """Close it if it is retired, no session is left on it, and none is being opened or closed."""
+        if self.retired and not self.sessions and not self._opening_or_closing:
             self.close("no session uses this connection any more")
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Have it stay open while a session is opened or closed on it, though others retire it meanwhile."""
+        self._opening_or_closing += 1
+        try:
+            yield
+        finally:
+            self._opening_or_closing -= 1
+            self.close_if_unused()
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, dial: Dial, *, timeout: float, stall: float, auth_method: str | None) -> None:

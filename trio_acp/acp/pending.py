@@ -43,6 +43,11 @@ class PendingReply:
         """Whether it was answered, withdrawn, or can be answered no more."""
         return self._done.is_set()
 
+    @property
+    def sent(self) -> bool:
+        """Whether it may be on the wire."""
+        return self.frame is not None and self.frame.taken
+
     def settle(self, result: object = None, error: AcpError | None = None) -> None:
         """Enter the answer; wakes whoever waits."""
         self.result, self.error = result, error
@@ -52,7 +57,7 @@ class PendingReply:
 
     def withdraw(self, error: AcpError) -> bool:
         """Take it back, if the writer has not taken it yet: it was never sent, and `error` is its answer."""
-        if self.done or self.frame is None or self.frame.taken:
+        if self.done or self.sent:
             return False
         self._forget(self)
         self.settle(error=error)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from ..abc import Dial, Done, EnsureRequest, EventSink, TurnRequest
     from .pending import PendingReply
+    from .schema import SessionModes
 
 CLOSE_LIMIT = 5.0
 """Seconds for all connections to close when the runtime is left; each has a shorter deadline of its own."""
@@ -177,15 +178,17 @@ class AcpRuntime(Runtime):
 
     async def ensure_session(self, request: EnsureRequest) -> AcpHandle:
         """Open a session, or resume one: see `abc.Runtime`."""
-        link = await self._usable_link(avoid=request.resume)
+        link = self._choose_link(avoid=request.resume)
         cwd = request.cwd or str(Path.cwd())
-        try:
-            if request.resume is None:
-                session = await self._new(link, cwd)
-            else:
-                session = await self._resume(link, request.resume, cwd)
-        except RequestFailed as error:
-            raise self._refused(link, error, resuming=request.resume is not None) from error
+        with link.in_use():
+            await link.wait_ready()
+            try:
+                if request.resume is None:
+                    session = await self._new(link, cwd)
+                else:
+                    session = await self._resume(link, request.resume, cwd)
+            except RequestFailed as error:
+                raise self._refused(link, error, resuming=request.resume is not None) from error
         return AcpHandle(key=request.key, session_id=session.id, cwd=cwd, link=link, session=session)
 
     async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
@@ -199,22 +202,24 @@ class AcpRuntime(Runtime):
     async def close(self, handle: Handle, reason: str) -> None:
         """Ask the agent to close the session where it offers that; never closes a connection others use.
 
-        From its first step on, nothing more of the session is listened to.
+        From its first step on, nothing more of the session is listened to.  A
+        handle whose agent's session has been resumed for another one leaves it alone.
         """
         assert isinstance(handle, AcpHandle)
         link, session = handle.link, handle.session
-        if link.sessions.get(session.id) is session:
-            del link.sessions[session.id]
+        if not link.release(session):
+            return
         if session.unanswered:
             link.poisoned.add(session.id)
-        try:
-            if link.connection.usable and link.agent.agent_capabilities.session_capabilities.close:
-                await link.connection.call("session/close", CloseSessionRequest(session_id=session.id), EmptyResponse)
-        except RequestFailed as error:
-            if error.rpc_code != ErrorCode.RESOURCE_NOT_FOUND:  # then it is closed already
-                raise
-        finally:
-            link.close_if_unused()
+        with link.in_use():
+            try:
+                if link.connection.usable and link.agent.agent_capabilities.session_capabilities.close:
+                    await link.connection.call(
+                        "session/close", CloseSessionRequest(session_id=session.id), EmptyResponse
+                    )
+            except RequestFailed as error:
+                if error.rpc_code != ErrorCode.RESOURCE_NOT_FOUND:  # then it is closed already
+                    raise
 
     async def status(self, handle: Handle) -> RuntimeStatus:
         """Tell what the connection knows; asks the agent nothing, for ACP v1 has no such request."""
@@ -251,22 +256,21 @@ class AcpRuntime(Runtime):
             AuthenticationRequired: the agent has no such method, or refused.
             BackendUnavailable: the agent cannot be reached.
         """
-        link = await self._usable_link(avoid=None)
-        await link.authenticate(method_id)
+        link = self._choose_link(avoid=None)
+        with link.in_use():
+            await link.wait_ready()
+            await link.authenticate(method_id)
         self._auth_method = method_id
 
     # -- opening ------------------------------------------------------------------------
 
-    async def _usable_link(self, *, avoid: str | None) -> Link:
-        """Return a connection that is up, and on which the session `avoid` owes no answer."""
+    def _choose_link(self, *, avoid: str | None) -> Link:
+        """Return a connection that is up or coming up, and on which the session `avoid` owes no answer."""
         link = self._current
         if link is None or not link.usable or avoid in link.poisoned:
             if link is not None:
                 link.retire()
             self._current = link = self._start_link()
-        await link.ready.wait()
-        if link.error is not None:
-            raise link.error
         return link
 
     def _start_link(self) -> Link:
@@ -288,19 +292,35 @@ class AcpRuntime(Runtime):
         answer = await link.connection.call(
             "session/new", request, NewSessionResponse, on_late=functools.partial(_close_late, link)
         )
+        if answer.session_id in link.sessions:
+            raise SessionInitFailed(f"the agent gave a new session the id of an open one: {answer.session_id!r}")
         session = link.sessions[answer.session_id] = AgentSession(link.connection, answer.session_id, cwd)
         session.modes = answer.modes
         return session
 
     async def _resume(self, link: Link, session_id: str, cwd: str) -> AgentSession:
         """Resume, or else load.  What a load replays finds no running turn and is dropped."""
-        offers = link.agent.agent_capabilities
         session = AgentSession(link.connection, session_id, cwd)
+        # Entered before it is asked for: a handle that had the id must not close it at the agent any more.
+        link.sessions[session_id] = session
+        try:
+            session.modes = await self._reopen(link, session_id, cwd)
+        except BaseException:
+            link.release(session)
+            raise
+        return session
+
+    async def _reopen(self, link: Link, session_id: str, cwd: str) -> SessionModes | None:
+        offers = link.agent.agent_capabilities
+        on_late = functools.partial(_close_late, link, session_id=session_id)
         answer: ResumeSessionResponse | LoadSessionResponse | None = None
         if offers.session_capabilities.resume:
             try:
                 answer = await link.connection.call(
-                    "session/resume", ResumeSessionRequest(session_id=session_id, cwd=cwd), ResumeSessionResponse
+                    "session/resume",
+                    ResumeSessionRequest(session_id=session_id, cwd=cwd),
+                    ResumeSessionResponse,
+                    on_late=on_late,
                 )
             except RequestFailed as error:
                 # Some agents advertise what they do not have.
@@ -310,10 +330,8 @@ class AcpRuntime(Runtime):
             if not offers.load_session:
                 raise SessionInitFailed("the agent can neither resume nor load sessions", detail="resume-failed")
             load = LoadSessionRequest(session_id=session_id, cwd=cwd, mcp_servers=())
-            answer = await link.connection.call("session/load", load, LoadSessionResponse)
-        link.sessions[session_id] = session
-        session.modes = answer.modes
-        return session
+            answer = await link.connection.call("session/load", load, LoadSessionResponse, on_late=on_late)
+        return answer.modes
 
     def _refused(self, link: Link, error: RequestFailed, *, resuming: bool) -> SessionInitFailed:
         if error.rpc_code == ErrorCode.AUTHENTICATION_REQUIRED:
@@ -330,13 +348,13 @@ class AcpRuntime(Runtime):
         return handle.session
 
 
-def _close_late(link: Link, pending: PendingReply) -> None:
-    """Close a session that was opened for somebody who is gone."""
+def _close_late(link: Link, pending: PendingReply, *, session_id: str | None = None) -> None:
+    """Close a session that was opened, or resumed, for somebody who is gone, unless it is somebody else's by now."""
     if pending.error is not None or not link.agent.agent_capabilities.session_capabilities.close:
         return
     try:
-        opened = pending.read(NewSessionResponse)
+        opened = session_id or pending.read(NewSessionResponse).session_id
     except InvalidMessage:
         return
-    if link.connection.usable:
-        link.connection.request("session/close", CloseSessionRequest(session_id=opened.session_id))
+    if link.connection.usable and opened not in link.sessions:
+        link.connection.request("session/close", CloseSessionRequest(session_id=opened))

@@ -91,18 +91,19 @@ class AgentSession:
 
     async def cancel(self) -> None:
         """Tell the agent to stop, once, and wait until the prompt is answered."""
-        self._cancelled = True
+        first, self._cancelled = not self._cancelled, True
         pending = self._pending
         if pending is None or pending.done or pending.withdraw(_never_sent()):
             return
-        self.connection.notify("session/cancel", CancelNotification(session_id=self.id))
-        # The protocol demands it, and real agents never finish the turn otherwise.
-        self._cancel_permissions()
+        if first:
+            self.connection.notify("session/cancel", CancelNotification(session_id=self.id))
+            # The protocol demands it, and real agents never finish the turn otherwise.
+            self._cancel_permissions()
         await pending.wait_done()
 
     def on_update(self, raw: object, size: int) -> bool:
-        """Turn an update into an event of the running turn; False if there is none."""
-        if self._sink is None:
+        """Turn an update into an event of the running turn; False if there is none, or its prompt is not sent yet."""
+        if self._sink is None or self._pending is None or not self._pending.sent:
             return False
         event = structure_update(raw, on_invalid=self._on_invalid)
         if isinstance(event, ToolCallUpdate):
@@ -141,7 +142,8 @@ class AgentSession:
                 _log.exception("the permission policy failed; permission is denied")
                 decision = "deny"
             finally:
-                self._permissions.pop(request_id, None)
+                if self._permissions.get(request_id) is scope:
+                    del self._permissions[request_id]
         option = choose_option(decision, asked.options)
         option_id = None if option is None else option.id
         chosen = decision if option is not None else "cancel"
@@ -152,7 +154,9 @@ class AgentSession:
 
     def _cancel_permissions(self) -> None:
         """Answer what is open at once, before the policy's task had a chance to notice."""
-        for request_id, scope in list(self._permissions.items()):
+        # Forgotten at once too: the agent may use an answered id again.
+        answered, self._permissions = self._permissions, {}
+        for request_id, scope in answered.items():
             self.connection.answer(request_id, unstructure(_CANCELLED))
             scope.cancel(reason="the turn is over")
 

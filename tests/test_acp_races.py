@@ -1,0 +1,365 @@
+"""What other sessions, late answers and reused ids must not do to a session over ACP."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trio.testing
+
+import trio_acp
+from tests.acp_kit import connections, managed, prompts, received, session_with
+from trio_acp._errors import ConnectionLost
+from trio_acp.abc import Done, EnsureRequest, TurnRequest
+from trio_acp.acp.connection import MAX_QUEUED, Connection
+from trio_acp.acp.schema import PromptRequest
+from trio_acp.testing import ScriptedAgent, dial_agent
+from trio_acp.transports import memory_transport_pair
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from trio_acp.acp.rpc import RequestId
+
+
+class Answers:
+    """A handler of a bare connection, which answers each request as `serve_one` says."""
+
+    def __init__(self, serve_one: Callable[[object], Any] | None = None) -> None:
+        self._serve_one = serve_one
+
+    def on_update(self, session_id: str, update: object, size: int) -> bool:
+        return False
+
+    async def serve(self, request_id: RequestId, method: str, params: object) -> dict[str, Any]:
+        assert self._serve_one is not None
+        result: dict[str, Any] = await self._serve_one(params)
+        return result
+
+
+def big_prompt(size: int) -> PromptRequest:
+    return PromptRequest(session_id="s", prompt=(trio_acp.TextContent(text="x" * size),))
+
+
+async def test_a_withdrawn_frame_takes_no_room(autojump_clock: trio.testing.MockClock) -> None:
+    """What was withdrawn behind a stuck write keeps nobody waiting, and is not kept in memory."""
+    ours, _theirs = memory_transport_pair(0)
+    connection = Connection(ours, Answers(), stall=30)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.run)
+        connection.request("session/prompt", big_prompt(10))  # the writer is stuck in this one
+        await trio.testing.wait_all_tasks_blocked()
+        pending = connection.request("session/prompt", big_prompt(MAX_QUEUED))
+        assert pending.withdraw(ConnectionLost("withdrawn"))
+        with trio.fail_after(1):
+            await connection.wait_for_room(big_prompt(100))
+        assert "0 characters queued" in repr(connection)
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_id_that_is_used_again_gets_its_own_answer(autojump_clock: trio.testing.MockClock) -> None:
+    """A request whose id was used before is answered by its own task, though the first one's task still ends."""
+    ours, theirs = memory_transport_pair()
+    release = trio.Event()
+
+    async def serve_one(params: Any) -> dict[str, Any]:
+        if params["number"] == 1:
+            await release.wait()
+        else:
+            await trio.sleep(1)
+        return dict(params)
+
+    connection = Connection(ours, Answers(serve_one), stall=30)
+
+    async def ask(number: int) -> None:
+        await theirs.send(json.dumps({"jsonrpc": "2.0", "id": 7, "method": "m", "params": {"number": number}}))
+        await trio.testing.wait_all_tasks_blocked()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.run)
+        await ask(1)
+        assert connection.answer(7, {"number": 0})
+        await ask(2)
+        release.set()
+        answers = [json.loads(await theirs.receive()) for _ in range(2)]
+        assert connection.usable
+        nursery.cancel_scope.cancel()
+    assert [{"number": 0}, {"number": 2}] == [answer["result"] for answer in answers]
+
+
+async def test_a_poisoned_connection_is_not_closed_under_a_session_that_is_being_opened(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """When a session moves to a new connection, one that is just being opened on the old one is not lost."""
+    agent = ScriptedAgent(new_session_delay=1.0)
+    async with managed(agent) as manager, trio.open_nursery() as nursery:
+        moves = await manager.start_session("moves", agent="agent", cwd="/repo")
+        with trio.move_on_after(1):
+            await moves.prompt("ignore-cancel inf; hang")
+        opened: list[trio_acp.Session] = []
+
+        async def open_another() -> None:
+            opened.append(await manager.start_session("another", agent="agent", cwd="/repo"))
+
+        nursery.start_soon(open_another)
+        await trio.testing.wait_all_tasks_blocked()
+        assert "moved" == str(await moves.prompt("say moved"))
+        await trio.sleep(2)
+        assert "fine" == str(await opened[0].prompt("say fine"))
+        assert [1, 2, 1] == connections(agent, "session/prompt")
+    assert [] == agent.violations
+
+
+async def test_a_late_close_does_not_hit_the_session_that_was_resumed_since(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A handle whose id another handle has taken over is closed here, not at the agent."""
+    agent = ScriptedAgent()
+    async with trio_acp.AcpRuntime(dial_agent(agent)) as runtime:
+        opening = EnsureRequest(key="k", mode="persistent", cwd="/repo")
+        first = await runtime.ensure_session(opening)
+        second = await runtime.ensure_session(
+            EnsureRequest(key="k", mode="persistent", cwd="/repo", resume=first.session_id)
+        )
+        await runtime.close(first, "late")
+        assert [] == received(agent, "session/close")
+        await runtime.close(second, "done")
+        await runtime.close(second, "done twice")
+        assert ["session/close"] == received(agent, "session/close")
+
+
+async def test_a_resume_that_was_given_up_is_closed_when_its_answer_comes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What an agent resumed for somebody who is gone is closed, unless it was resumed again meanwhile."""
+    agent = ScriptedAgent()
+    wire = Holding()
+    async with trio_acp.AcpRuntime(wire.dial(agent)) as runtime:
+        first = await runtime.ensure_session(EnsureRequest(key="k", mode="persistent", cwd="/repo"))
+        await runtime.close(first, "done")
+        again = EnsureRequest(key="k", mode="persistent", cwd="/repo", resume=first.session_id)
+        opened: list[trio_acp.abc.Handle] = []
+
+        async def open_again() -> None:
+            opened.append(await runtime.ensure_session(again))
+
+        for retried in (True, False):
+            agent.log.clear()
+            wire.hold()
+            with trio.move_on_after(1):
+                await runtime.ensure_session(again)
+            if retried:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(open_again)
+                    await trio.testing.wait_all_tasks_blocked()
+                    wire.release()
+                await trio.sleep(1)
+                assert [] == received(agent, "session/close")
+                await runtime.close(opened.pop(), "done")
+            else:
+                wire.release()
+                await trio.sleep(1)
+                assert ["session/close"] == received(agent, "session/close")
+
+
+class Holding:
+    """A wire that keeps back what the agent says while it is told to."""
+
+    def __init__(self) -> None:
+        self._flows = trio.Event()
+        self._flows.set()
+
+    def hold(self) -> None:
+        self._flows = trio.Event()
+
+    def release(self) -> None:
+        self._flows.set()
+
+    def dial(self, agent: ScriptedAgent) -> trio_acp.abc.Dial:
+        holding = self
+
+        class Held(trio_acp.abc.Transport):
+            def __init__(self, inner: trio_acp.abc.Transport) -> None:
+                self._inner = inner
+
+            async def send(self, message: str) -> None:
+                await self._inner.send(message)
+
+            async def receive(self) -> str | bytes:
+                message = await self._inner.receive()
+                await holding._flows.wait()
+                return message
+
+            async def aclose(self) -> None:
+                await self._inner.aclose()
+
+        @asynccontextmanager
+        async def connect() -> AsyncIterator[trio_acp.abc.Transport]:
+            async with dial_agent(agent)() as transport:
+                yield Held(transport)
+
+        return connect
+
+
+async def test_an_agent_that_gives_one_id_to_two_sessions_is_refused(autojump_clock: trio.testing.MockClock) -> None:
+    """A ``session/new`` answered with the id of an open session is `SessionInitFailed`; the open one goes on."""
+    agent = ScriptedAgent()
+    async with managed(agent) as manager:
+        one = await manager.start_session("one", agent="agent", cwd="/repo")
+        agent._store._made -= 1
+        agent._store._sessions.clear()
+        with pytest.raises(trio_acp.SessionInitFailed, match="session-1"):
+            await manager.start_session("two", agent="agent", cwd="/repo")
+        assert [] == received(agent, "session/close")
+        assert "fine" == str(await one.prompt("say fine"))
+
+
+async def test_a_turn_is_cancelled_at_most_once_on_the_wire(autojump_clock: trio.testing.MockClock) -> None:
+    """However often the adapter is asked to stop a turn, the agent is told once."""
+    agent = ScriptedAgent()
+    async with trio_acp.AcpRuntime(dial_agent(agent)) as runtime, trio.open_nursery() as nursery:
+        handle = await runtime.ensure_session(EnsureRequest(key="k", mode="persistent", cwd="/repo"))
+
+        class Sink(trio_acp.abc.EventSink):
+            def send(self, event: trio_acp.Event, size: int | None = None) -> bool:
+                return True
+
+        async def turn() -> None:
+            prompt = (trio_acp.TextContent(text="ignore-cancel 5; hang"),)
+            request = TurnRequest(handle=handle, prompt=prompt, request_id="r", permissions=trio_acp.DenyAll())
+            assert Done(stop_reason="cancelled") == await runtime.run_turn(request, Sink())
+
+        nursery.start_soon(turn)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(runtime.cancel, handle, "once")
+        nursery.start_soon(runtime.cancel, handle, "twice")
+    assert ["session/cancel"] == received(agent, "session/cancel")
+    assert [] == agent.violations
+
+
+class FailingStore(trio_acp.MemoryStore):
+    """A store whose writes fail, or whose reads never end, when it is told to."""
+
+    failing = False
+    hanging = False
+
+    async def read(self, key: str) -> trio_acp.SessionRecord | None:
+        if self.hanging:
+            await trio.sleep_forever()
+        return await super().read(key)
+
+    async def update(self, key: str, mutate: Any) -> trio_acp.SessionRecord | None:
+        if self.failing:
+            raise trio_acp.StoreError("the disk is full")
+        return await super().update(key, mutate)
+
+
+async def test_a_resumed_session_that_cannot_be_stored_is_closed_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """If its metadata cannot be written, nothing stays open: a resumed session neither."""
+    agent, store = ScriptedAgent(), FailingStore()
+    async with session_with(agent, store=store):
+        pass
+    async with managed(agent, store=store) as manager:
+        store.failing = True
+        with pytest.raises(trio_acp.StoreError):
+            await manager.start_session("k", agent="agent", cwd="/repo")
+        assert 0 == manager.statistics().open_handles
+        store.failing = False
+        session = await manager.start_session("k", agent="agent", cwd="/repo")
+        store.failing = True
+        with pytest.raises(trio_acp.StoreError):
+            await manager.start_session("k", agent="agent", cwd="/repo")
+        assert 1 == manager.statistics().open_handles, "it was open before, and stays so"
+        assert "hi" == str(await session.prompt("say hi"))
+        store.failing = False
+
+
+@pytest.mark.parametrize("operation", ["start", "status"])
+async def test_a_store_that_hangs_holds_up_no_caller_that_is_cancelled(
+    operation: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Cancelled while the store is read, the caller goes on at once, and the lane is free."""
+    store = FailingStore()
+    async with managed(ScriptedAgent(), store=store) as manager:
+        store.hanging = True
+        started = trio.current_time()
+        with trio.move_on_after(1) as scope:
+            if operation == "start":
+                await manager.start_session("k", agent="agent", cwd="/repo")
+            else:
+                await manager.session("k").status()
+        assert scope.cancelled_caught
+        assert 1.0 == trio.current_time() - started
+        store.hanging = False
+        assert "hi" == str(await (await manager.start_session("k", agent="agent", cwd="/repo")).prompt("say hi"))
+
+
+async def test_what_a_late_turn_says_before_the_next_prompt_is_sent_reaches_no_turn(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Until the writer has taken a prompt, nothing that arrives can be about it."""
+    agent = ScriptedAgent()
+    stuck = Stuck()
+    async with trio_acp.open_session_manager({"agent": trio_acp.AcpRuntime(stuck.dial(agent))}) as manager:
+        session = await manager.start_session("k", agent="agent", cwd="/repo")
+        await session.prompt("say one; late 5 1")
+        stuck.block()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stuck.unblock_after, 3)
+            # The first frame is stuck half-way; the prompt waits behind it.
+            nursery.start_soon(_ignore_failure, manager.session("other"))
+            await trio.testing.wait_all_tasks_blocked()
+            reply = await session.prompt("sleep 0.5; say two")
+        assert "late 2" not in reply.text
+    assert ["say one; late 5 1", "sleep 0.5; say two"] == prompts(agent)
+
+
+async def _ignore_failure(session: trio_acp.Session) -> None:
+    ctx = session._ctx
+    await trio.lowlevel.checkpoint()
+    runtime = ctx.runtime("agent")
+    await runtime.ensure_session(EnsureRequest(key="other", mode="persistent", cwd="/repo"))
+
+
+class Stuck:
+    """A wire over which nothing is sent while it is told so."""
+
+    def __init__(self) -> None:
+        self._flows = trio.Event()
+        self._flows.set()
+
+    def block(self) -> None:
+        self._flows = trio.Event()
+
+    async def unblock_after(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+        self._flows.set()
+
+    def dial(self, agent: ScriptedAgent) -> trio_acp.abc.Dial:
+        stuck = self
+
+        class Sticky(trio_acp.abc.Transport):
+            def __init__(self, inner: trio_acp.abc.Transport) -> None:
+                self._inner = inner
+
+            async def send(self, message: str) -> None:
+                await stuck._flows.wait()
+                await self._inner.send(message)
+
+            async def receive(self) -> str | bytes:
+                return await self._inner.receive()
+
+            async def aclose(self) -> None:
+                await self._inner.aclose()
+
+        @asynccontextmanager
+        async def connect() -> AsyncIterator[trio_acp.abc.Transport]:
+            async with dial_agent(agent)() as transport:
+                yield Sticky(transport)
+
+        return connect
