@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from turn_kit import LIMITS, SETTINGS, AwkwardStore, C, G, T, one_session
 
+from tests.turn_kit import LIMITS, SETTINGS, AwkwardStore, C, G, T, one_session
 from trio_acp import (
     BackendMissing,
     Completed,
@@ -346,3 +346,16 @@ async def test_a_store_that_fails_a_thousand_turns_can_still_be_written(autojump
         store.error = None
         await session.prompt("x")
         assert 2000 == manager.statistics().store_failures
+
+
+async def test_all_changes_that_could_not_be_written_are_kept(autojump_clock: MockClock) -> None:
+    """The ids of the backend session, written first, are not lost to the state, written after it."""
+    store = AwkwardStore()
+    async with one_session(FakeRuntime(), mode="oneshot", store=store) as (_manager, session):
+        await session.prompt("x")
+        store.error_in_update = StoreError("disk full")
+        await session.prompt("y")
+        store.error_in_update = None
+    record = await store.memory.read("k")
+    assert record is not None
+    assert ("fake-2", "idle") == (record.session_id, record.state)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from turn_kit import SETTINGS, AwkwardStore, C, J, Watched, check_trace, one_session, our_tasks, run_virtual
 
+from tests.turn_kit import SETTINGS, AwkwardStore, C, J, Watched, check_trace, one_session, our_tasks, run_virtual
 from trio_acp import (
     Completed,
     Limits,
@@ -20,6 +20,7 @@ from trio_acp import (
     TurnFailed,
     open_session_manager,
 )
+from trio_acp.abc import Instrument
 from trio_acp.stores import SQLiteStore
 from trio_acp.testing import FakeRuntime, Hang, Sleep, Swallow
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from trio_acp import Outcome, Session, SessionRecord
-    from trio_acp.abc import Handle, Mutate
+    from trio_acp.abc import Handle, Mutate, TraceRecord
 
 
 async def keep_prompting(session: Session, outcomes: list[Outcome]) -> None:
@@ -189,7 +190,7 @@ async def test_a_running_start_is_refused_and_rolled_back_at_the_exit(autojump_c
         except ManagerClosed as error:
             errors.append(error)
 
-    async with trio.open_nursery() as nursery:
+    async with trio.open_nursery() as nursery:  # noqa: SIM117 - reads better
         async with open_session_manager({"fake": runtime}, store=store, settings=SETTINGS) as manager:
             nursery.start_soon(start)
             nursery.start_soon(start)

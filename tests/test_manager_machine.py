@@ -10,9 +10,9 @@ import trio
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
-from stepped_trio import TrioMachine, in_trio
-from turn_kit import SETTINGS, C, G, J, T, Watched, check_trace, our_tasks
 
+from tests.stepped_trio import TrioMachine, in_trio
+from tests.turn_kit import SETTINGS, C, G, J, T, Watched, check_trace, our_tasks
 from trio_acp import AcpError, QueueFull, TextDelta, open_session_manager
 from trio_acp.testing import FakeRuntime, Hang, Raise, Sleep, Swallow
 

@@ -82,7 +82,7 @@ async def test_a_task_that_raises_ends_the_body(autojump_clock: MockClock) -> No
         await trio.sleep(1)
         raise LookupError("crash")
 
-    with pytest.RaisesGroup(LookupError):
+    with pytest.RaisesGroup(LookupError, flatten_subgroups=True):
         async with open_service_scope("s") as nursery:
             nursery.start_soon(crash)
             await trio.sleep_forever()

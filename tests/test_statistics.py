@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from turn_kit import C, G, T, Watched, adds_up, one_session
 
+from tests.turn_kit import C, G, T, Watched, adds_up, one_session
 from trio_acp import TextDelta, TurnFailed, TurnTimedOut
 from trio_acp.testing import FakeRuntime, Hang, Raise, Sleep
 

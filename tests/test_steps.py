@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from turn_kit import SETTINGS, installed, one_session, our_tasks
 
+from tests.turn_kit import SETTINGS, installed, one_session, our_tasks
 from trio_acp import TextDelta, open_session_manager
 from trio_acp.testing import FakeRuntime
 

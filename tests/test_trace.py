@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 import trio
-from turn_kit import Recorder, check_trace, one_session
 
+from tests.turn_kit import Recorder, check_trace, one_session
 from trio_acp import Completed, TextDelta
 from trio_acp._trace import MEANING, TraceName
 from trio_acp.abc import Instrument
@@ -28,7 +28,7 @@ def test_every_name_has_a_meaning() -> None:
 async def test_the_records_of_a_good_turn(autojump_clock: MockClock) -> None:
     """A turn on a live session, in order."""
     recorder = Recorder()
-    async with one_session(FakeRuntime([TextDelta("a"), TextDelta("b")]), instrument=recorder) as (_manager, session):
+    async with one_session(FakeRuntime([TextDelta("a"), TextDelta("b")]), instrument=recorder) as (_manager, session):  # noqa: SIM117 - reads better
         async with session.turn("x") as turn:
             async for _ in turn:
                 pass
@@ -53,7 +53,7 @@ async def test_the_records_of_a_ladder(mode: Mode, autojump_clock: MockClock) ->
     """Each rung that was needed, in order; a straggler's late end adds nothing to a settled turn."""
     recorder = Recorder()
     runtime = FakeRuntime([Swallow(9)], cancel=[Hang()] if mode == "persistent" else [])
-    async with one_session(runtime, mode=mode, instrument=recorder) as (_manager, session):
+    async with one_session(runtime, mode=mode, instrument=recorder) as (_manager, session):  # noqa: SIM117 - reads better
         async with session.turn("x") as turn:
             await trio.sleep(1)
     setup = ["admitted", "dequeued", "ready", "submitted", "cause", "decided"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from turn_kit import LIMITS, AwkwardStore, C, G, J, Recorder, T, check_trace, one_session
 
+from tests.turn_kit import LIMITS, AwkwardStore, C, G, J, Recorder, T, check_trace, one_session
 from trio_acp import Limits, Settings, Stopped, TimedOut, TurnFailed, TurnTimedOut
 from trio_acp.testing import FakeRuntime, Hang, Sleep, Swallow
 

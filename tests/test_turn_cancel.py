@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from turn_kit import (
+
+from tests.turn_kit import (
     AtStep,
     C,
     J,
@@ -19,7 +20,6 @@ from turn_kit import (
     our_tasks,
     run_virtual,
 )
-
 from trio_acp import BackendUnavailable, Completed, Stopped, TextDelta, TurnFailed, TurnTimedOut
 from trio_acp.abc import Done
 from trio_acp.testing import FakeRuntime, Hang, Raise, Run, Sleep
@@ -67,7 +67,7 @@ async def test_a_caller_that_is_already_cancelled_admits_nothing(autojump_clock:
 async def test_a_user_stops_a_turn_in_the_queue(autojump_clock: MockClock) -> None:
     """`Turn.cancel` settles a waiting turn there and then; iteration ends normally."""
     recorder = Recorder()
-    async with one_session(FakeRuntime([Sleep(4)]), instrument=recorder) as (_manager, session):
+    async with one_session(FakeRuntime([Sleep(4)]), instrument=recorder) as (_manager, session):  # noqa: SIM117 - reads better
         async with trio.open_nursery() as nursery:
             nursery.start_soon(session.prompt, "first")
             await trio.testing.wait_all_tasks_blocked()

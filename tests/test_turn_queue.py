@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from turn_kit import LIMITS, Recorder, check_trace, one_session
 
+from tests.turn_kit import LIMITS, Recorder, check_trace, one_session
 from trio_acp import ManagerClosed, QueueFull, SessionClosed, Settings, Stopped, TextDelta
 from trio_acp.testing import FakeRuntime, Hang, Run, Sleep
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
-from turn_kit import C, G, OnTask, Recorder, T, check_trace, installed, one_session
 
+from tests.turn_kit import C, G, OnTask, Recorder, T, check_trace, installed, one_session
 from trio_acp import BackendUnavailable, Completed, ConnectionLost, Failed, Stopped, TextDelta, TurnFailed, TurnTimedOut
 from trio_acp.testing import FakeRuntime, Hang, Raise, Run, Sleep
 

@@ -113,14 +113,15 @@ class AwkwardStore(SessionStore):
         self.memory = MemoryStore()
         self.hang_read = self.hang_update = self.hang_list = False
         self.error: Exception | None = None
-        self.updates = 0
+        self.error_in_update: Exception | None = None
 
     async def read(self, key: str) -> SessionRecord | None:
         await self._behave(hang=self.hang_read)
         return await self.memory.read(key)
 
     async def update(self, key: str, mutate: Mutate) -> SessionRecord | None:
-        self.updates += 1
+        if self.error_in_update is not None:
+            raise self.error_in_update
         await self._behave(hang=self.hang_update)
         return await self.memory.update(key, mutate)
 

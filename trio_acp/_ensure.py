@@ -48,8 +48,8 @@ async def ensure_runtime_handle(
         if not entry.suspect and runtime.is_alive(entry.handle):
             return entry
         record = await _close_unusable(ctx, request, entry, runtime, min(cleanup, deadline - trio.current_time()))
-        if request.stopping:
-            return None
+    if request.stopping:
+        return None
     resume = record.session_id if record.mode == "persistent" else None
     handle = await _open(ctx, request, runtime, record, resume, deadline)
     if handle is None:
@@ -77,7 +77,7 @@ async def _close_unusable(
 async def _open(
     ctx: Context, request: Request, runtime: Runtime, record: SessionRecord, resume: str | None, deadline: float
 ) -> Handle | None:
-    while not request.stopping:
+    while True:
         ctx.trace("setup", request, resume=resume)
         wanted = EnsureRequest(key=request.key, mode=record.mode, cwd=record.cwd, resume=resume)
         call = ctx.calls.start(
@@ -88,8 +88,7 @@ async def _open(
             discard=functools.partial(ctx.close_late, runtime),
         )
         await request.wait_for(call, deadline)
-        stopping: bool = request.stopping  # it may have become so while we waited
-        if stopping or not call.finished:
+        if request.stopping or not call.finished:
             await ctx.calls.stop(call, reason="nobody waits for this session any more")
             if stopping:
                 return None
@@ -103,4 +102,3 @@ async def _open(
         # The agent does not know the conversation any more: the stored id is stale and is replaced by the new one.
         ctx.trace("resume_failed", request, resume=resume, error=str(error))
         resume = None
-    return None

@@ -1,1 +1,75 @@
-"""The command `trio-acp`."""
+"""The command ``trio-acp``: sees to options, exit codes, and that failing takes one line.
+
+Exit codes: 0 all is well; 1 an error, told in one line; 2 wrong usage; 3 the
+time was up; 4 no such session; 5 the turn failed or was refused after a
+permission had been denied; 130 interrupted by a signal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from .._errors import AcpError
+from . import demo, prompt, serve
+from ._exits import BROKEN_PIPE, ERROR, INTERRUPTED, exit_code
+from ._output import complain, forget_stdout
+from ._text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_EXAMPLES = """\
+examples:
+  trio-acp demo
+  trio-acp serve --port 8137 -- gemini --acp
+  trio-acp prompt "Summarise README.md" --url ws://127.0.0.1:8137/acp
+
+exit codes:
+  0 all is well   1 an error   2 wrong usage   3 the time was up   4 no such session
+  5 failed or refused after a permission was denied   130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Raises:
+        SystemExit: for ``--help``, ``--version``, and with 2 for wrong usage.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # whatever the locale, no character makes printing fail
+            reconfigure(errors="backslashreplace")
+    options = _parser().parse_args(argv)
+    try:
+        code: int = options.run(options)
+    except AcpError as error:
+        complain(one_line(str(error)))
+        return exit_code(error)
+    except BrokenPipeError:
+        forget_stdout()
+        return BROKEN_PIPE
+    except OSError as error:
+        complain(one_line(str(error)))
+        return ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="trio-acp",
+        description="Use coding agents over ACP, the Agent Client Protocol.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"trio-acp {metadata.version('trio-acp')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (demo, prompt, serve):
+        command.add_parser(commands)
+    return parser

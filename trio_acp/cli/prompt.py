@@ -1,0 +1,259 @@
+"""``trio-acp prompt``: one turn on an agent."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import shlex
+import sys
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from .._errors import AcpError, TurnFailed, TurnTimedOut
+from .._events import PermissionAnswered
+from .._limits import Limits, Settings
+from .._manager import open_session_manager
+from .._outcomes import Completed, Failed, Outcome, Stopped, TimedOut
+from .._permissions import AllowAll, DenyAll
+from .._service import shielded
+from ..acp.runtime import AcpRuntime
+from ..stores import MemoryStore, SQLiteStore
+from ._exits import DENIED, ERROR, OK, TIMEOUT, exit_code
+from ._formats import WRITERS, Writer
+from ._logging import log_to_stderr
+from ._options import Commands, add_command, header, seconds
+from ._output import Output, complain
+from ._signals import run
+from ._text import one_line
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from .._manager import SessionManager
+    from .._records import Mode
+    from ..abc import SessionStore
+
+_DESCRIPTION = """\
+Send a prompt to an agent and show what it answers.
+
+Without --session the agent gets a session of its own, which is closed
+afterwards.  With it the session of that name is resumed, or created.
+
+Standard output has the agent's text; standard error has, in short lines, what
+it does meanwhile.  An agent may do nothing that it has to ask for, unless
+--permissions says otherwise.
+"""
+_EXAMPLES = """\
+examples:
+  trio-acp prompt "Explain setup.py" --stdio "gemini --acp"
+  git diff | trio-acp prompt - --url ws://127.0.0.1:8137/acp --format quiet
+  trio-acp prompt "Go on" --session refactoring --stdio "gemini --acp"
+  trio-acp prompt "Fix the tests" --stdio "gemini --acp" --permissions approve-all
+
+secrets:
+  A token is read from a file, never from the command line, which others can
+  see.  It is not sent unencrypted to another machine.
+
+exit codes:
+  0 all is well   1 an error   2 wrong usage   3 the time was up
+  5 failed or refused after a permission was denied   130 interrupted
+"""
+_AGENT = "agent"
+_LAST_LINE_SECONDS = 1.0
+# A pager may be left standing for long; the library's own bound is for programs that should read.
+_MAX_BUFFERED = 256 * 2**20
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command and its options."""
+    parser = add_command(
+        commands,
+        "prompt",
+        prompt,
+        summary="send a prompt to an agent",
+        usage='trio-acp prompt TEXT|- (--url URL | --stdio "CMD ARG ...") [options]',
+        description=_DESCRIPTION,
+        examples=_EXAMPLES,
+    )
+    store = str(_default_store()).replace("%", "%%")
+    option = parser.add_argument
+    option("text", metavar="TEXT", help="the prompt; - reads it from standard input")
+    agent = parser.add_argument_group("which agent").add_mutually_exclusive_group(required=True)
+    agent.add_argument("--url", metavar="URL", help="one behind a WebSocket: ws://... or wss://...")
+    agent.add_argument("--stdio", metavar='"CMD ARG ..."', help="a program; words are split as a shell does it")
+    option("--session", metavar="KEY", help="the session to resume or create")
+    option("--cwd", metavar="DIR", help="the agent's working directory (default: the current one)")
+    option("--timeout", type=seconds, metavar="S", help="seconds that it may take")
+    option("--store", type=Path, metavar="PATH", help=f"where sessions are kept (default: {store})")
+    option(
+        "--permissions",
+        choices=("deny", "approve-all"),
+        default="deny",
+        help="what the agent is answered when it asks (default: deny)",
+    )
+    option("--format", choices=tuple(WRITERS), default="text", help="text (default); json lines; quiet: only the text")
+    option("--token-file", type=Path, metavar="FILE", help="a file with a bearer token; only with --url")
+    option(
+        "--header",
+        type=header,
+        action="append",
+        default=[],
+        metavar="'K: V'",
+        help="a request header; only with --url; may be repeated",
+    )
+    option("-v", "--verbose", action="store_true", help="tell on standard error what went on")
+
+
+def prompt(options: argparse.Namespace) -> int:
+    """Run the command; return its exit code.
+
+    Raises:
+        InvalidOption: an option has a value that it cannot have.
+        BrokenPipeError: nobody reads standard output any more.
+    """
+    fail = options.parser.error
+    if options.url is None and (options.token_file is not None or options.header):
+        fail("--token-file and --header need --url")
+    if options.store is not None and options.session is None:
+        fail("--store needs --session")
+    if options.session is not None and not options.session.strip():
+        fail("--session needs a name")
+    cwd = Path(options.cwd or ".").absolute()
+    if not cwd.is_dir():
+        fail(f"--cwd: there is no directory {options.cwd}")
+    log_to_stderr(logging.INFO if options.verbose else None)
+    make_runtime = _how_to_reach(options)
+    text = _read_stdin() if options.text == "-" else options.text
+    # Bytes of another encoding came in as lone surrogates, which nothing can send.
+    text = text.encode("utf-8", "replace").decode()
+    if not text.strip():
+        fail("the prompt is empty")
+    limits = Limits()
+    if options.timeout is not None:
+        limits = attrs.evolve(limits, turn=options.timeout, setup=min(limits.setup, options.timeout))
+    writer = WRITERS[options.format](Output.stdout(), Output.stderr())
+    job = _Job(
+        text=text,
+        make_runtime=make_runtime,
+        key=options.session,
+        cwd=str(cwd),
+        settings=Settings(limits=limits, max_buffered=_MAX_BUFFERED),
+        store=MemoryStore() if options.session is None else SQLiteStore(options.store or _default_store()),
+        approve=options.permissions == "approve-all",
+        writer=writer,
+    )
+    code = run(functools.partial(_run, job))
+    if job.complaint is not None and code != OK:
+        complain(one_line(job.complaint, limit=1000))
+    return code
+
+
+def _read_stdin() -> str:
+    return "" if sys.stdin is None else sys.stdin.buffer.read().decode("utf-8", "replace")
+
+
+def _how_to_reach(options: argparse.Namespace) -> Callable[[], AcpRuntime]:
+    # Made later: a runtime belongs to one Trio run.
+    if options.url is not None:
+        headers, token_file = options.header, options.token_file
+        return lambda: AcpRuntime.websocket(options.url, headers=headers, token_file=token_file)
+    try:
+        argv = shlex.split(options.stdio)
+    except ValueError as error:
+        options.parser.error(f"--stdio: {error}")
+    return lambda: AcpRuntime.stdio(argv)
+
+
+def _default_store() -> Path:
+    home = os.environ.get("TRIO_ACP_HOME")
+    if home:
+        return Path(home) / "sessions.db"
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state) / "trio-acp" / "sessions.db"
+
+
+@attrs.define(kw_only=True)
+class _Job:
+    """What is to be done.
+
+    Attributes:
+        complaint: Why the exit code is not 0, once that is known.
+        refused: The last permission that was not given.
+    """
+
+    text: str
+    make_runtime: Callable[[], AcpRuntime]
+    key: str | None
+    cwd: str
+    settings: Settings
+    store: SessionStore
+    approve: bool
+    writer: Writer
+    complaint: str | None = None
+    refused: PermissionAnswered | None = None
+
+
+async def _run(job: _Job) -> int:
+    """Open a manager for one turn.  If cancelled, the turn is stopped within its cleanup budget."""
+    policy = AllowAll() if job.approve else DenyAll()
+    async with open_session_manager(
+        {_AGENT: job.make_runtime()}, store=job.store, settings=job.settings, permissions=policy
+    ) as manager:
+        try:
+            outcome = await _turn(job, manager)
+        except trio.Cancelled:
+            with shielded(_LAST_LINE_SECONDS), suppress(BrokenPipeError):
+                await job.writer.finish(Stopped(by="caller", reason="interrupted"))
+            raise
+        await job.writer.finish(outcome)
+    return _judge(job, outcome)
+
+
+async def _turn(job: _Job, manager: SessionManager) -> Outcome:
+    began = trio.current_time()
+    mode: Mode = "oneshot" if job.key is None else "persistent"
+    try:
+        session = await manager.start_session(job.key or uuid.uuid4().hex, agent=_AGENT, cwd=job.cwd, mode=mode)
+        left = max(job.settings.limits.turn - (trio.current_time() - began), 0.001)
+        async with session.turn(job.text, timeout=left) as turn:
+            async for event in turn:
+                if isinstance(event, PermissionAnswered) and event.decision != "allow":
+                    job.refused = event
+                await job.writer.show(event)
+    except TurnTimedOut as error:
+        return TimedOut(limits=job.settings.limits, cleanup=error.cleanup)
+    except AcpError as error:
+        return Failed(error)
+    assert turn.outcome is not None
+    return turn.outcome
+
+
+def _judge(job: _Job, outcome: Outcome) -> int:
+    """Return the exit code of a turn, and note the complaint that goes with it."""
+    refusal = ""
+    if job.refused is not None:
+        refusal = f", after this was not permitted: {job.refused.tool_call.title}"
+    match outcome:
+        case Failed(error=error):
+            code = exit_code(error)
+            denied = isinstance(error, TurnFailed) and job.refused is not None and code != TIMEOUT
+            job.complaint = str(error) + (refusal if denied else "")
+            return DENIED if denied else code
+        case Completed(stop_reason="refusal") if job.refused is not None:
+            job.complaint = f"the agent refused{refusal}"
+            return DENIED
+        case Completed():
+            return OK
+        case TimedOut(limits=limits):
+            job.complaint = f"the time was up after {limits.turn:g} s"
+            return TIMEOUT
+        case _:
+            job.complaint = "the agent stopped the turn"
+            return ERROR
