@@ -90,7 +90,7 @@ async def _open(
         await request.wait_for(call, deadline)
         if request.stopping or not call.finished:
             await ctx.calls.stop(call, reason="nobody waits for this session any more")
-            if stopping:
+            if request.stopping:
                 return None
             raise TurnFailed(f"opening session {request.key!r} took too long", detail="setup-timeout")
         handle: Handle | None = call.value
