@@ -363,3 +363,79 @@ class Stuck:
                 yield Sticky(transport)
 
         return connect
+
+
+async def test_an_answer_that_was_given_before_the_agent_went_away_counts(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A write that fails ends the connection only after what had arrived was read."""
+    for _ in range(10):  # whichever of reader and writer runs first
+        ours, theirs = memory_transport_pair()
+        connection = Connection(ours, Answers(), stall=30)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.run)
+            pending = connection.request("session/prompt", big_prompt(1))
+            asked = json.loads(await theirs.receive())
+            await trio.testing.wait_all_tasks_blocked()
+            for update in ({"method": "x"}, {"method": "x"}, {"id": asked["id"], "result": {"stopReason": "end_turn"}}):
+                theirs._outgoing.send_nowait(json.dumps({"jsonrpc": "2.0", **update}))
+            theirs._outgoing.close()
+            theirs._incoming.close()
+            connection.request("session/prompt", big_prompt(1))
+        assert (None, {"stopReason": "end_turn"}) == (pending.error, pending.result)
+
+
+async def test_a_write_that_fails_ends_the_connection_though_nothing_more_arrives(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """An agent that only stopped reading does not keep its connection open for long."""
+    ours, theirs = memory_transport_pair()
+    connection = Connection(ours, Answers(), stall=30)
+    with trio.fail_after(2):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.run)
+            theirs._incoming.close()
+            pending = connection.request("session/prompt", big_prompt(1))
+    assert isinstance(pending.error, ConnectionLost)
+    assert not pending.error.retryable
+
+
+async def test_everybody_who_waits_for_a_connection_gets_an_error_of_his_own(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What a dial raises comes out typed, though it came in a group of its nursery, and is not shared."""
+
+    @asynccontextmanager
+    async def refuse() -> AsyncIterator[trio_acp.abc.Transport]:
+        async with trio.open_nursery():
+            await trio.sleep(3)
+            if trio.current_time() > 0:
+                raise trio_acp.BackendUnavailable("nobody there", detail="connection-refused", status=503)
+            yield memory_transport_pair()[0]
+
+    errors: list[trio_acp.BackendUnavailable] = []
+    async with trio_acp.open_session_manager({"agent": trio_acp.AcpRuntime(refuse)}) as manager:
+
+        async def one(key: str) -> None:
+            with pytest.raises(trio_acp.BackendUnavailable) as caught:
+                await manager.start_session(key, agent="agent", cwd="/repo")
+            errors.append(caught.value)
+
+        async with trio.open_nursery() as nursery:
+            for key in "abc":
+                nursery.start_soon(one, key)
+    assert [("connection-refused", 503)] * 3 == [(error.detail, error.status) for error in errors]
+    assert 3 == len({id(error) for error in errors})
+
+
+async def test_a_dial_that_fails_strangely_is_named_as_the_cause(autojump_clock: trio.testing.MockClock) -> None:
+    """An untyped error of a dial is `BackendUnavailable`, caused by it; the manager lives on."""
+    fault = ValueError("no such thing")
+
+    def dial() -> Any:
+        raise fault
+
+    async with trio_acp.open_session_manager({"agent": trio_acp.AcpRuntime(dial)}) as manager:
+        with pytest.raises(trio_acp.BackendUnavailable) as caught:
+            await manager.start_session("k", agent="agent", cwd="/repo")
+    assert ("internal-error", fault) == (caught.value.detail, caught.value.__cause__)

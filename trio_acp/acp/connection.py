@@ -45,6 +45,10 @@ MAX_QUEUED = 2**20
 """Characters of requests that may wait for the writer; a single larger one fits an empty queue."""
 
 
+LAST_WORDS = 1.0
+"""Seconds for reading on when nothing can be written any more."""
+
+
 class RequestRefused(Exception):
     """Raised by a handler to answer the agent's request with a JSON-RPC error."""
 
@@ -245,7 +249,13 @@ class Connection:
             frame.taken = True
             self._left_queue(frame)
             with trio.move_on_after(self._stall) as scope:
-                await self._transport.send(frame.text)
+                try:
+                    await self._transport.send(frame.text)
+                except ConnectionLost:
+                    # The agent is gone, but what it said before may still be on its way to the reader.
+                    with trio.move_on_after(LAST_WORDS):
+                        await self.ended.wait()
+                    raise
             if scope.cancelled_caught:
                 raise ConnectionLost(f"the agent read nothing for {self._stall:g} s", detail="write-stalled")
 
