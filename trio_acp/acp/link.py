@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from copy import copy
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,9 @@ class Link:
         """
         await self.ready.wait()
         if self.error is not None:
-            raise self.error
+            error = copy(self.error)  # each who waits gets one of his own: raising writes into it
+            error.__cause__ = self.error.__cause__
+            raise error
 
     def close(self, reason: str) -> None:
         """End it: gracefully if it is up, at once if it is not yet."""
@@ -134,11 +137,13 @@ class Link:
                 self._scope.deadline = trio.current_time() + timeout
                 async with dial() as transport:
                     await self._serve(transport, stall, auth_method)
-        except AcpError as error:
-            self._fail(error)
-        except Exception as error:  # noqa: BLE001 - our fault: it ends this link, nothing else
-            _log.exception("connecting to the agent failed in trio_acp itself")
-            self._fail(BackendUnavailable(f"connecting failed: {error!r}", detail="internal-error"))
+        except Exception as error:  # noqa: BLE001 - whatever a dial raises, it ends this link and nothing else
+            cause = _sole(error)
+            if not isinstance(cause, AcpError):
+                _log.exception("connecting to the agent, or hanging up, failed unexpectedly")
+                unexpected = BackendUnavailable(f"connecting failed: {cause!r}", detail="internal-error")
+                unexpected.__cause__, cause = cause, unexpected
+            self._fail(cause)
         finally:
             self._fail(BackendUnavailable(f"the agent was not ready within {timeout:g} s", detail="connect-timeout"))
             self.closed.set()
@@ -214,6 +219,13 @@ class Link:
             self.connection.count("permission-of-unknown-session")
             return {"outcome": {"outcome": "cancelled"}}
         return await session.ask_permission(request_id, asked)
+
+
+def _sole(error: Exception) -> Exception:
+    """Return what a group of one is about: a dial that has a nursery raises such groups."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _as_unavailable(error: AcpError) -> AcpError:
