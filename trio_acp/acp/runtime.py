@@ -167,14 +167,18 @@ class AcpRuntime(Runtime):
         """Close all connections, gracefully within their deadlines."""
         for link in list(self._links):
             link.close("the runtime is closed")
+        interrupt: KeyboardInterrupt | None = None
         try:
             with shielded(CLOSE_LIMIT):
                 for link in list(self._links):
                     await link.closed.wait()
-        finally:  # Ctrl-C may have ended the wait
-            self._nursery = None
-            self._scope, scope = open_service_scope("connections"), self._scope
-            await scope.__aexit__(exc_type, exc, tb)
+        except KeyboardInterrupt as error:
+            interrupt = error  # raised below: the scope has to be left first
+        self._nursery = None
+        self._scope, scope = open_service_scope("connections"), self._scope
+        await scope.__aexit__(exc_type, exc, tb)
+        if interrupt is not None:
+            raise interrupt
 
     # -- abc.Runtime ------------------------------------------------------------------
 
