@@ -242,6 +242,7 @@ async def test_nobody_listens() -> None:
         reserved.bind(("127.0.0.1", 0))
         error = await fails(dial_websocket(f"ws://127.0.0.1:{reserved.getsockname()[1]}/acp"))
     assert error.detail == "connection-refused"
+    assert str(error).endswith("/acp: cannot connect: Connection refused")
     assert "refused" in str(error)
 
 

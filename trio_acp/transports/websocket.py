@@ -7,6 +7,7 @@ handshake, and they leave the socket of a rejected one open.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from contextlib import asynccontextmanager
@@ -27,7 +28,6 @@ from ._url import WebSocketUrl, parse_url
 from ._websocket_transport import WebSocketTransport
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
@@ -314,7 +314,10 @@ def _explain(error: OSError) -> tuple[bool, str]:
     """Return whether a failed connect was refused everywhere, and the system's words for it."""
     cause = error.__cause__
     causes = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (error,)
-    words = dict.fromkeys(str(getattr(each, "strerror", None) or each) for each in causes)
+    # Trio puts the address into each one's own words, once more.
+    words = dict.fromkeys(
+        os.strerror(each.errno) if isinstance(each, OSError) and each.errno else str(each) for each in causes
+    )
     return all(isinstance(each, ConnectionRefusedError) for each in causes), ", ".join(words)
 
 
