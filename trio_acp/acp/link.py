@@ -21,6 +21,7 @@ from .._errors import (
     ConnectionLost,
     InvalidMessage,
     RequestFailed,
+    SessionInitFailed,
 )
 from .codec import structure
 from .connection import Connection, RequestRefused
@@ -28,11 +29,13 @@ from .schema import (
     PROTOCOL_VERSION,
     AuthenticateRequest,
     ClientCapabilities,
+    CloseSessionRequest,
     EmptyResponse,
     ErrorCode,
     Implementation,
     InitializeRequest,
     InitializeResponse,
+    NewSessionResponse,
     RequestPermissionRequest,
 )
 
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..abc import Dial, Transport
+    from .pending import PendingReply
     from .rpc import RequestId
     from .session import AgentSession
 
@@ -198,6 +202,28 @@ class Link:
             await self.connection.call("authenticate", AuthenticateRequest(method_id=method_id), EmptyResponse)
         except RequestFailed as error:
             raise AuthenticationRequired(f"authentication failed: {error}", methods=methods) from error
+
+    def refusal(self, error: RequestFailed, *, resuming: bool) -> SessionInitFailed:
+        """Return what the agent's answer means to whoever wanted to open a session."""
+        if error.rpc_code == ErrorCode.AUTHENTICATION_REQUIRED:
+            methods = [method.id for method in self.agent.auth_methods]
+            return AuthenticationRequired(
+                f"the agent wants to be authenticated first; it offers: {', '.join(methods) or 'nothing'}",
+                methods=methods,
+            )
+        detail = "resume-failed" if resuming else None
+        return SessionInitFailed(f"the agent refused the session: {error}", detail=detail)
+
+    def close_late(self, pending: PendingReply, *, session_id: str | None = None) -> None:
+        """Close a session that was opened or resumed for somebody who is gone, unless it is another's by now."""
+        if pending.error is not None or not self.agent.agent_capabilities.session_capabilities.close:
+            return
+        try:
+            opened = session_id or pending.read(NewSessionResponse).session_id
+        except InvalidMessage:
+            return
+        if self.connection.usable and opened not in self.sessions:
+            self.connection.request("session/close", CloseSessionRequest(session_id=opened))
 
     # -- what the agent sends of its own accord -------------------------------------
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from .._errors import AuthenticationRequired, InvalidMessage, RequestFailed, SessionInitFailed
+from .._errors import RequestFailed, SessionInitFailed
 from .._service import open_service_scope, shielded
 from ..abc import Handle, Runtime, RuntimeStatus
 from .link import Link
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ..abc import Dial, Done, EnsureRequest, EventSink, TurnRequest
-    from .pending import PendingReply
     from .schema import SessionModes
 
 CLOSE_LIMIT = 5.0
@@ -194,7 +193,7 @@ class AcpRuntime(Runtime):
                 else:
                     session = await self._resume(link, request.resume, cwd)
             except RequestFailed as error:
-                raise self._refused(link, error, resuming=request.resume is not None) from error
+                raise link.refusal(error, resuming=request.resume is not None) from error
         return AcpHandle(key=request.key, session_id=session.id, cwd=cwd, link=link, session=session)
 
     async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
@@ -295,9 +294,7 @@ class AcpRuntime(Runtime):
 
     async def _new(self, link: Link, cwd: str) -> AgentSession:
         request = NewSessionRequest(cwd=cwd, mcp_servers=())
-        answer = await link.connection.call(
-            "session/new", request, NewSessionResponse, on_late=functools.partial(_close_late, link)
-        )
+        answer = await link.connection.call("session/new", request, NewSessionResponse, on_late=link.close_late)
         if answer.session_id in link.sessions:
             raise SessionInitFailed(f"the agent gave a new session the id of an open one: {answer.session_id!r}")
         session = link.sessions[answer.session_id] = AgentSession(link.connection, answer.session_id, cwd)
@@ -318,7 +315,7 @@ class AcpRuntime(Runtime):
 
     async def _reopen(self, link: Link, session_id: str, cwd: str) -> SessionModes | None:
         offers = link.agent.agent_capabilities
-        on_late = functools.partial(_close_late, link, session_id=session_id)
+        on_late = functools.partial(link.close_late, session_id=session_id)
         answer: ResumeSessionResponse | LoadSessionResponse | None = None
         if offers.session_capabilities.resume:
             try:
@@ -339,28 +336,6 @@ class AcpRuntime(Runtime):
             answer = await link.connection.call("session/load", load, LoadSessionResponse, on_late=on_late)
         return answer.modes
 
-    def _refused(self, link: Link, error: RequestFailed, *, resuming: bool) -> SessionInitFailed:
-        if error.rpc_code == ErrorCode.AUTHENTICATION_REQUIRED:
-            methods = [method.id for method in link.agent.auth_methods]
-            return AuthenticationRequired(
-                f"the agent wants to be authenticated first; it offers: {', '.join(methods) or 'nothing'}",
-                methods=methods,
-            )
-        detail = "resume-failed" if resuming else None
-        return SessionInitFailed(f"the agent refused the session: {error}", detail=detail)
-
     def _session(self, handle: Handle) -> AgentSession:
         assert isinstance(handle, AcpHandle)
         return handle.session
-
-
-def _close_late(link: Link, pending: PendingReply, *, session_id: str | None = None) -> None:
-    """Close a session that was opened, or resumed, for somebody who is gone, unless it is somebody else's by now."""
-    if pending.error is not None or not link.agent.agent_capabilities.session_capabilities.close:
-        return
-    try:
-        opened = session_id or pending.read(NewSessionResponse).session_id
-    except InvalidMessage:
-        return
-    if link.connection.usable and opened not in link.sessions:
-        link.connection.request("session/close", CloseSessionRequest(session_id=opened))
