@@ -87,12 +87,15 @@ class ServiceScope:
         outer.start_soon(self._host, name=f"trio_acp {self._name}")
         # Not `nursery.start`: in a scope that is already cancelled it never returns.  The host reaches
         # its shield in its very first step, so this wait ends within one pass of the scheduler.
+        interrupt: KeyboardInterrupt | None = None
         try:
             with shielded(_START_LIMIT):
                 await self._ready.wait()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            interrupt = error
+        if interrupt is not None:
             await self.__aexit__(None, None, None)  # the caller's `async with` does not do it for us
-            raise
+            raise interrupt
         assert self._inner is not None
         return self._inner
 

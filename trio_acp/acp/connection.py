@@ -248,14 +248,17 @@ class Connection:
             frame = self._frames.popleft()
             frame.taken = True
             self._left_queue(frame)
+            lost: ConnectionLost | None = None
             with trio.move_on_after(self._stall) as scope:
                 try:
                     await self._transport.send(frame.text)
-                except ConnectionLost:
-                    # The agent is gone, but what it said before may still be on its way to the reader.
-                    with trio.move_on_after(LAST_WORDS):
-                        await self.ended.wait()
-                    raise
+                except ConnectionLost as error:
+                    lost = error
+            if lost is not None:
+                # The agent is gone, but what it said before may still be on its way to the reader.
+                with trio.move_on_after(LAST_WORDS):
+                    await self.ended.wait()
+                raise lost
             if scope.cancelled_caught:
                 raise ConnectionLost(f"the agent read nothing for {self._stall:g} s", detail="write-stalled")
 
