@@ -16,8 +16,7 @@ import pytest
 import trio
 
 import trio_acp
-from tests.test_acp_steps import serve
-from trio_acp.testing import ScriptedAgent
+from tests.cli_kit import AGENT, read_until, started_cli
 
 PROGRAMS = Path(__file__).parent / "programs"
 DESCRIPTORS = Path("/proc/self/fd")
@@ -63,27 +62,20 @@ async def test_nothing_is_left_of_a_manager(ending: str, tmp_path: Path) -> None
                     scope.cancel()
                     await trio.sleep_forever()
 
-    with trio.fail_after(30):
-        async with trio.open_nursery() as nursery:
-            url = await nursery.start(serve, ScriptedAgent(), name="server")
-            await trio.to_thread.run_sync(lambda: None)  # Trio keeps what this opens
-            before = (tasks(), descriptors())
-            runtimes = {
-                "socket": trio_acp.AcpRuntime.websocket(url),
-                "process": trio_acp.AcpRuntime.stdio([sys.executable, "-m", "trio_acp.testing.agent"]),
-            }
-            with scope:
-                if ending == "exception":
-                    with pytest.raises(ValueError, match="own") as caught:
-                        await body(runtimes)
-                    assert caught.value is wrong
-                else:
+    async with started_cli("serve", "--port", "0", "--", *AGENT) as server:
+        url = (await read_until(server.stdout, b"\n")).decode().strip()
+        await trio.to_thread.run_sync(lambda: None)  # Trio keeps what this opens
+        before = (tasks(), descriptors())
+        runtimes = {"socket": trio_acp.AcpRuntime.websocket(url), "process": trio_acp.AcpRuntime.stdio(AGENT)}
+        with scope:
+            if ending == "exception":
+                with pytest.raises(ValueError, match="own") as caught:
                     await body(runtimes)
-            assert (ending == "cancelled") == scope.cancelled_caught
-            while tasks() > before[0]:  # the server's side of the connection ends a moment later
-                await trio.lowlevel.checkpoint()
-            assert before == (tasks(), descriptors())
-            nursery.cancel_scope.cancel()
+                assert caught.value is wrong
+            else:
+                await body(runtimes)
+        assert (ending == "cancelled") == scope.cancelled_caught
+        assert before == (tasks(), descriptors())
     by: Literal["caller", "left"] = "caller" if ending == "cancelled" else "left"
     assert [trio_acp.Stopped(by=by, agent_stop_reason="cancelled")] * 2 == [turn.outcome for turn in turns]
     with sqlite3.connect(tmp_path / "s.db") as database:

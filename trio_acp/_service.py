@@ -73,7 +73,6 @@ class ServiceScope:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._outer_manager = trio.open_nursery()
         # Lifted by `__aexit__`, and only then: see the module's docstring.
         self._shield = trio.CancelScope(shield=True)
         self._ready = trio.Event()
@@ -83,6 +82,8 @@ class ServiceScope:
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> trio.Nursery:
         """Start the scope; works in an already cancelled scope too."""
+        # Made only now: a scope may be made outside of a Trio run.
+        self._outer_manager = trio.open_nursery()
         outer = await self._outer_manager.__aenter__()
         outer.start_soon(self._host, name=f"trio_acp {self._name}")
         # Not `nursery.start`: in a scope that is already cancelled it never returns.  The host reaches

@@ -153,7 +153,8 @@ async def _prepare(ctx: Context, turn: TurnState) -> CacheEntry | None:
     ctx.trace("ready", turn)
     if turn.ephemeral_record is None:
         turn.marked = True
-        await turn.interruptibly(gate, ctx.save, turn, _running(ctx, entry.record), deadline)
+        patience = min(deadline, trio.current_time() + turn.limits.cleanup)  # the turn does not depend on it
+        await turn.interruptibly(gate, ctx.save, turn, _running(ctx, entry.record), patience)
     return entry
 
 
