@@ -91,6 +91,7 @@ async def run_turn(ctx: Context, turn: TurnState) -> None:
     if _may_retry(turn):
         if entry is not None:
             ctx.cache.take_out(turn.key)
+            ctx.capacity.keep(turn.key)
             ctx.close_late(ctx.runtime(entry.record.agent), entry.handle)
         if turn.phase is Phase.RUNNING:
             turn.enter(Phase.PREPARING)
