@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from trio_acp import SessionRecord
-from trio_acp._cache import CacheEntry, RuntimeCache
+from trio_acp._cache import SUSPECT_TTL, CacheEntry, RuntimeCache
 from trio_acp.abc import Handle
 
 KEYS = st.sampled_from(["a", "b", "c"])
@@ -20,6 +22,8 @@ class CacheMachine(RuleBasedStateMachine):
         super().__init__()
         self.cache = RuntimeCache()
         self.entries: dict[str, CacheEntry] = {}
+        self.used: dict[str, float] = {}
+        self.now = 0.0
 
     @rule(key=KEYS, suspect=st.booleans())
     def put(self, key: str, suspect: bool) -> None:
@@ -30,6 +34,7 @@ class CacheMachine(RuleBasedStateMachine):
         else:
             self.cache.put(key, entry)
             self.entries[key] = entry
+            self.used[key] = 0.0
 
     @rule(key=KEYS)
     def take_out(self, key: str) -> None:
@@ -41,6 +46,26 @@ class CacheMachine(RuleBasedStateMachine):
         for key in self.cache:
             self.cache.take_out(key)
         self.entries.clear()
+
+    @rule(key=KEYS, seconds=st.sampled_from([0.0, 0.1, 1.0, 30.0, 60.0, 1000.0]))
+    def touch(self, key: str, seconds: float) -> None:
+        """Time passes, and a lane is released."""
+        self.now += seconds
+        assert self.entries.get(key) is self.cache.touch(key, self.now)
+        self.used[key] = self.now
+
+    @rule(busy=st.sets(KEYS), ttl=st.sampled_from([0.1, 1.0, 60.0, 600.0, math.inf]))
+    def look_for_idle_ones(self, busy: set[str], ttl: float) -> None:
+        """The longest idle first, none that is busy; a suspect expires no later than the others."""
+        found = self.cache.idle(lambda key: key not in busy)
+        assert set(self.entries) - busy == {key for key, _ in found}
+        assert sorted(self.used[key] for key, _ in found) == [self.used[key] for key, _ in found]
+        for key, entry in found:
+            assert self.entries[key] is entry
+            assert self.now - self.used[key] == entry.idle_for(self.now)
+            assert 0 == entry.idle_for(self.used[key] - 1)
+            age = min(ttl, SUSPECT_TTL) if entry.suspect else ttl
+            assert self.used[key] + age == entry.expires(ttl)
 
     @invariant()
     def same_as_the_dict(self) -> None:
@@ -54,3 +79,15 @@ class CacheMachine(RuleBasedStateMachine):
 
 
 TestCache = CacheMachine.TestCase
+
+
+def test_a_touch_makes_an_entry_young_again() -> None:
+    """Used at 1000, for at most 1000 seconds: not expired at 1999, expired at 2000; used at 2500: at 3500."""
+    cache = RuntimeCache()
+    cache.put("k", entry := CacheEntry(handle=Handle(key="k"), record=SessionRecord(key="k", agent="a")))
+    cache.touch("k", 1000.0)
+    assert 2000.0 == entry.expires(1000.0)
+    assert 999.0 == entry.idle_for(1999.0)
+    cache.touch("k", 2500.0)
+    assert 3500.0 == entry.expires(1000.0)
+    assert 700.0 == entry.idle_for(3200.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import TYPE_CHECKING
 
 import attrs
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from tests.stepped_trio import TrioMachine, in_trio
-from tests.turn_kit import SETTINGS, C, G, J, T, Watched, check_trace, our_tasks
+from tests.turn_kit import SETTINGS, C, Counting, G, J, T, Watched, check_trace, our_tasks
 from trio_acp import AcpError, QueueFull, TextDelta, open_session_manager
-from trio_acp.testing import FakeRuntime, Hang, Raise, Sleep, Swallow
+from trio_acp.testing import Hang, Raise, Sleep, Swallow
 
 if TYPE_CHECKING:
     from trio_acp import SessionManager, Turn
@@ -51,11 +52,17 @@ class Prompted:
 class ManagerMachine(TrioMachine):
     """Drives one manager with two sessions."""
 
-    @initialize(random=st.random_module(), mode=st.sampled_from(["persistent", "oneshot"]))
-    def open(self, random: object, mode: Mode) -> None:
+    @initialize(
+        random=st.random_module(),
+        mode=st.sampled_from(["persistent", "oneshot"]),
+        idle_ttl=st.sampled_from([0.5, 20.0, math.inf]),
+        max_sessions=st.sampled_from([None, 1, 2]),
+    )
+    def open(self, random: object, mode: Mode, idle_ttl: float, max_sessions: int | None) -> None:
         """Draw the scheduler's order too: Trio's is registered with Hypothesis."""
         self.mode = mode
-        self.runtime = FakeRuntime()
+        self.settings = attrs.evolve(SETTINGS, idle_ttl=idle_ttl, max_sessions=max_sessions)
+        self.runtime = Counting()
         self.watched = Watched()
         self.prompts: list[Prompted] = []
         self.manager: SessionManager | None = None
@@ -72,7 +79,7 @@ class ManagerMachine(TrioMachine):
 
     async def _manage(self) -> None:
         async with open_session_manager(
-            {"fake": self.runtime}, settings=SETTINGS, instrument=self.watched
+            {"fake": self.runtime}, settings=self.settings, instrument=self.watched
         ) as self.manager:
             self.watched.statistics = self.manager.statistics
             await self.leave.wait()
@@ -174,6 +181,13 @@ class ManagerMachine(TrioMachine):
             assert all(most <= 1 + stragglers for most in self.runtime.most_at_once.values())
 
     @invariant()
+    def every_handle_has_its_slot(self) -> None:
+        """As many slots are taken as the runtime itself counts handles, and never more than there are."""
+        if self.manager is not None:
+            assert self.runtime.now == self.manager.statistics().capacity.taken
+            assert self.runtime.most <= (self.settings.max_sessions or math.inf)
+
+    @invariant()
     @in_trio
     async def nobody_waits_too_long(self) -> None:
         now = trio.current_time()
@@ -194,6 +208,7 @@ class ManagerMachine(TrioMachine):
                 self.trio.advance(60)
                 assert [] == self.trio.call(self._left_tasks)
                 assert set() == self.runtime.open
+                assert 0 == self.runtime.now
                 check_trace(self.watched)
                 assert [] == self.watched.broken
         finally:

@@ -38,7 +38,7 @@ async def test_a_turn_takes_ten_steps_whatever_it_says(events: int, autojump_clo
 
 
 async def test_an_idle_session_has_no_task(autojump_clock: MockClock) -> None:
-    """A thousand live sessions have as many tasks as one; a lane that is idle has none."""
+    """A thousand live sessions have as many tasks as one, one evictor for all; a lane that is idle has none."""
     async with open_session_manager({"fake": FakeRuntime([TextDelta("x")])}, settings=SETTINGS) as manager:
         first = await manager.start_session("first", agent="fake")
         await first.prompt("x")
@@ -49,5 +49,5 @@ async def test_an_idle_session_has_no_task(autojump_clock: MockClock) -> None:
             await session.prompt("x")
         await trio.testing.wait_all_tasks_blocked()
         assert before == sorted(our_tasks())
-        assert ["trio_acp actors"] == before
+        assert ["trio_acp actors", "trio_acp evictor"] == before
         assert 1001 == manager.statistics().open_handles

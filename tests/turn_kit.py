@@ -12,6 +12,7 @@ from trio_acp import Limits, SessionRecord, Settings, open_session_manager
 from trio_acp._trace import MEANING
 from trio_acp.abc import Instrument, SessionStore
 from trio_acp.stores import MemoryStore
+from trio_acp.testing import FakeRuntime
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from trio_acp import Session, SessionManager
     from trio_acp._statistics import Statistics
     from trio_acp._trace import TraceRecord
-    from trio_acp.abc import Mode, Mutate
-    from trio_acp.testing import FakeRuntime
+    from trio_acp.abc import EnsureRequest, Handle, Mode, Mutate
 
 T, G, C, J = 5.0, 1.0, 2.0, 0.1
 """The deadlines of every turn here: turn, grace, cleanup, join."""
@@ -134,6 +134,29 @@ class AwkwardStore(SessionStore):
             raise self.error
         if hang:
             await trio.sleep_forever()
+
+
+class Counting(FakeRuntime):
+    """Counts the backend sessions that are being opened, open, or being closed, and remembers the most."""
+
+    now = most = 0
+
+    async def ensure_session(self, request: EnsureRequest) -> Handle:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        opened = False
+        try:
+            handle = await super().ensure_session(request)
+            opened = True
+        finally:
+            self.now -= not opened
+        return handle
+
+    async def close(self, handle: Handle, reason: str) -> None:
+        try:
+            await super().close(handle, reason)
+        finally:
+            self.now -= 1
 
 
 class AtStep(trio.abc.Instrument):

@@ -5,8 +5,9 @@ A map of the code.  Imports only go down::
     _manager  _session                   what a program holds: SessionManager, Session, Turn
     _actor  _turn  _turn_state           the task that serves a session; THE TURN (start reading here)
     _operations  _ensure  _requests      its other operations; getting a backend handle; what waits in a lane
+    _evictor                             closing what is idle; room for another backend session
     _context  _calls                     what the actors share; calling code that may not end
-    _queue  _cache  _keys  _statistics   policy: synchronous, without I/O, without Trio
+    _queue  _cache  _capacity  _keys  _statistics         policy: synchronous, without I/O, without Trio
     acp/                                 AcpRuntime: links, connections, JSON-RPC, the messages of ACP
     transports/                          WebSocket, stdio, memory: send, receive, aclose
     _permissions  _owner  _service       choosing an option; who owns a row; the one maker of shields
@@ -37,6 +38,7 @@ from ._errors import SessionExists as SessionExists
 from ._errors import SessionInitFailed as SessionInitFailed
 from ._errors import SessionMissing as SessionMissing
 from ._errors import StoreError as StoreError
+from ._errors import TooManySessions as TooManySessions
 from ._errors import TurnError as TurnError
 from ._errors import TurnFailed as TurnFailed
 from ._errors import TurnTimedOut as TurnTimedOut
@@ -91,6 +93,7 @@ from ._records import Owner as Owner
 from ._records import SessionRecord as SessionRecord
 from ._session import Session as Session
 from ._session import Turn as Turn
+from ._statistics import CapacityUse as CapacityUse
 from ._statistics import Statistics as Statistics
 from .acp.runtime import AcpRuntime as AcpRuntime
 from .stores import MemoryStore as MemoryStore
@@ -105,6 +108,7 @@ __all__ = [
     "BackendError",
     "BackendMissing",
     "BackendUnavailable",
+    "CapacityUse",
     "CloseReport",
     "Command",
     "Commands",
@@ -156,6 +160,7 @@ __all__ = [
     "TextDelta",
     "Thought",
     "TimedOut",
+    "TooManySessions",
     "ToolCall",
     "ToolContent",
     "ToolDiff",

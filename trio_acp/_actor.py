@@ -44,14 +44,14 @@ async def _serve_lane(ctx: Context, key: str) -> None:
         finally:
             if not request.settled.is_set():
                 _fail(ctx, request, None)
-        entry = ctx.cache.get(key)
-        if entry is not None:
-            entry.last_used = trio.current_time()
+        ctx.capacity.let_go(key)
         ctx.trace("released", request)
+    ctx.evictor.lane_released(key)
 
 
 async def _run_control(ctx: Context, control: Control) -> None:
-    ctx.counters.controls += 1
+    if not control.internal:
+        ctx.counters.controls += 1
     try:
         result = None if control.stopping else await control.run(control)
     except Exception as error:  # noqa: BLE001 - handed to the caller, whatever it is

@@ -6,15 +6,18 @@ out has to close the handle, and there is no other way out.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ._records import Origin, SessionRecord
     from .abc import Handle
+
+SUSPECT_TTL: Final = 60.0
+"""Seconds after which a suspect handle expires, if idle handles do not expire sooner."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -36,6 +39,14 @@ class CacheEntry:
     origin: Origin = "new"
     suspect: bool = False
     last_used: float = 0.0
+
+    def idle_for(self, now: float) -> float:
+        """Return for how many seconds it has been idle; only an entry whose lane is idle has an idle age."""
+        return max(0.0, now - self.last_used)
+
+    def expires(self, idle_ttl: float) -> float:
+        """Return when it expires, unless it is used before; infinite if never."""
+        return self.last_used + (min(idle_ttl, SUSPECT_TTL) if self.suspect else idle_ttl)
 
 
 class RuntimeCache:
@@ -70,6 +81,18 @@ class RuntimeCache:
     def take_out(self, key: str) -> CacheEntry | None:
         """Remove and return an entry: the caller now owns the handle and closes it."""
         return self._entries.pop(key, None)
+
+    def touch(self, key: str, now: float) -> CacheEntry | None:
+        """Note that the session was in use until `now`; return its entry, if it has one."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.last_used = now
+        return entry
+
+    def idle(self, is_idle: Callable[[str], bool]) -> list[tuple[str, CacheEntry]]:
+        """Return the entries whose lanes are idle, as `is_idle` says, the longest idle first."""
+        idle = [(key, entry) for key, entry in self._entries.items() if is_idle(key)]
+        return sorted(idle, key=lambda item: item[1].last_used)
 
     def suspects(self) -> int:
         """Count the entries that are suspect."""

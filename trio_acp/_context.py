@@ -10,15 +10,17 @@ import attrs
 import trio
 
 from ._cache import RuntimeCache
+from ._capacity import Capacity
 from ._errors import BackendMissing
 from ._queue import SessionActorQueue
-from ._statistics import Statistics, TurnCounters
+from ._statistics import CapacityUse, Statistics, TurnCounters
 from ._trace import TraceRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ._calls import Calls
+    from ._evictor import Evictor
     from ._limits import Settings
     from ._records import Owner
     from ._requests import Request
@@ -51,11 +53,14 @@ class Context:
     closing: bool = attrs.field(default=False, init=False)
     queue: SessionActorQueue[Request] = attrs.field(init=False)
     cache: RuntimeCache = attrs.field(factory=RuntimeCache, init=False)
+    capacity: Capacity = attrs.field(init=False)
+    evictor: Evictor = attrs.field(init=False)
     counters: TurnCounters = attrs.field(factory=TurnCounters, init=False)
     unsaved: dict[str, dict[str, Any]] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.queue = SessionActorQueue(self.settings.max_queued)
+        self.capacity = Capacity(self.settings.max_sessions)
 
     def runtime(self, name: str) -> Runtime:
         """Return the runtime registered under `name`.
@@ -128,17 +133,25 @@ class Context:
     ) -> bool:
         """Ask a runtime to close a handle, within `budget` seconds (plus `join`).
 
-        Given a request, it gives up as soon as that is to stop.
+        Given a request, it gives up as soon as that is to stop.  The handle's
+        slot is free once the call has ended, were it as a straggler.
 
         Returns:
             False if the call failed, or had to be cancelled.
         """
-        on_end = None if request is None else request.poke
-        call = self.calls.start("close", runtime.close, handle, reason, on_end=on_end)
+
+        def ended() -> None:
+            self.capacity.closed(handle)
+            if request is not None:
+                request.poke()
+
+        self.capacity.closing(handle)
+        call = self.calls.start("close", runtime.close, handle, reason, on_end=ended)
         deadline = trio.current_time() + budget
         if not await (call.wait(deadline) if request is None else request.wait_for(call, deadline)):
             _log.warning("closing the session of %s (%s) did not end in time", handle.key, reason)
-            await self.calls.stop(call, reason="close exceeded its budget")
+            if not await self.calls.stop(call, reason="close exceeded its budget"):
+                self.capacity.straggles(handle)
             return False
         if call.error is not None:
             _log.warning("closing the session of %s (%s) failed: %r", handle.key, reason, call.error)
@@ -146,6 +159,7 @@ class Context:
 
     def close_late(self, runtime: Runtime, handle: Handle) -> None:
         """Close a handle that arrived after nobody wanted it any more."""
+        self.capacity.closing(handle)
         self.nursery.start_soon(
             self.close_handle, runtime, handle, "late", self.settings.limits.cleanup, name="trio_acp close late"
         )
@@ -171,4 +185,7 @@ class Context:
             suspects=self.cache.suspects(),
             store_failures=c.store_failures,
             open_handles=len(self.cache),
+            evicted=c.evicted,
+            last_evicted=c.last_evicted,
+            capacity=CapacityUse(self.capacity.taken, self.capacity.limit),
         )

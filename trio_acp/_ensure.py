@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from ._turn_state import as_acp_error
 from .abc import EnsureRequest
 
 if TYPE_CHECKING:
+    from ._capacity import Slot
     from ._context import Context
     from ._records import Origin, SessionRecord
     from ._requests import Request
@@ -40,6 +40,7 @@ async def ensure_runtime_handle(
         None if the request is to stop: nothing was opened, or it is being closed.
 
     Raises:
+        TooManySessions: there is no room for another handle.
         AcpError: what the runtime raised, or a `TurnFailed` with detail
             ``"setup-timeout"``.
     """
@@ -54,7 +55,10 @@ async def ensure_runtime_handle(
     if request.stopping:
         return None
     resume = record.session_id if record.mode == "persistent" else None
-    opened = await _open(ctx, request, runtime, record, resume, deadline)
+    slot = await ctx.evictor.slot_for(request, deadline)
+    if slot is None:
+        return None
+    opened = await _open(ctx, request, runtime, record, resume, deadline, slot)
     if opened is None:
         return None
     handle, origin = opened
@@ -73,36 +77,55 @@ async def _close_unusable(
     ctx: Context, request: Request, entry: CacheEntry, runtime: Runtime, budget: float
 ) -> SessionRecord:
     ctx.cache.take_out(request.key)
+    ctx.capacity.keep(request.key)
     reason = "suspect" if entry.suspect else "connection-lost"
     await ctx.close_handle(runtime, entry.handle, reason, max(0.0, budget), request)
     return attrs.evolve(entry.record, session_id=entry.handle.session_id or entry.record.session_id)
 
 
 async def _open(
-    ctx: Context, request: Request, runtime: Runtime, record: SessionRecord, resume: str | None, deadline: float
+    ctx: Context,
+    request: Request,
+    runtime: Runtime,
+    record: SessionRecord,
+    resume: str | None,
+    deadline: float,
+    slot: Slot,
 ) -> tuple[Handle, Origin] | None:
+    """Open a handle for a slot; if that fails the slot is given back, as soon as nothing can be open any more."""
+
+    def ended() -> None:
+        request.poke()
+        if call.abandoned:
+            nothing_came()
+
+    def nothing_came() -> None:
+        if call.finished and call.value is None:
+            ctx.capacity.release(slot)
+
+    def close_late(handle: Handle) -> None:
+        ctx.capacity.opened(slot, handle)
+        ctx.close_late(runtime, handle)
+
     origin: Origin = "new" if resume is None else "resumed"
     while True:
         ctx.trace("setup", request, resume=resume)
         wanted = EnsureRequest(key=request.key, mode=record.mode, cwd=record.cwd, resume=resume)
-        call = ctx.calls.start(
-            "ensure_session",
-            runtime.ensure_session,
-            wanted,
-            on_end=request.poke,
-            discard=functools.partial(ctx.close_late, runtime),
-        )
+        call = ctx.calls.start("ensure_session", runtime.ensure_session, wanted, on_end=ended, discard=close_late)
         await request.wait_for(call, deadline)
         if request.stopping or not call.finished:
             await ctx.calls.stop(call, reason="nobody waits for this session any more")
+            nothing_came()
             if request.stopping:
                 return None
             raise TurnFailed(f"opening session {request.key!r} took too long", detail="setup-timeout")
         handle: Handle | None = call.value
         if call.ok and handle is not None:
+            ctx.capacity.opened(slot, handle)
             return handle, origin
         error = as_acp_error(call.error) if call.error is not None else AcpError("the runtime returned no handle")
         if resume is None or error.detail != "resume-failed":
+            ctx.capacity.release(slot)
             raise error
         # The agent does not know the conversation any more: the stored id is stale and is replaced by the new one.
         ctx.trace("resume_failed", request, resume=resume, error=str(error))

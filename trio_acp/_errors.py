@@ -81,6 +81,13 @@ class QueueFull(UsageError):
     default_detail = "queue-full"
 
 
+class TooManySessions(UsageError):
+    """As many sessions as the settings allow are open, and none of them is idle and clean."""
+
+    code = "ACP_SESSION_INIT_FAILED"
+    default_detail = "too-many-sessions"
+
+
 class InvalidOption(UsageError):
     """A setting or option has a value that it cannot have."""
 

@@ -60,10 +60,19 @@ class Settings:
 
     Attributes:
         limits: The default deadlines of every turn.
+        idle_ttl: Seconds after which an unused backend session is closed; the
+            next request resumes it.  One that cannot be resumed stays open.
+            ``math.inf`` keeps them all open, except those that still owe an
+            answer, which are closed after 60 s.
+        max_sessions: Backend sessions that may be open at once, those being
+            opened or closed included.  Who needs another one closes the
+            longest idle; `TooManySessions` if none is idle.  None: any number.
         max_queued: Requests that may wait behind the running one of a session.
         max_buffered: Bytes of events that may wait for the consumer of one turn.
     """
 
     limits: Limits = attrs.field(factory=Limits)
+    idle_ttl: float = attrs.field(default=600.0, validator=_positive_seconds)
+    max_sessions: int | None = attrs.field(default=None, validator=attrs.validators.optional(_positive_count))
     max_queued: int = attrs.field(default=32, validator=_positive_count)
     max_buffered: int = attrs.field(default=4 * 2**20, validator=_positive_count)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ._actor import admit
 from ._calls import Calls
 from ._context import Context
 from ._errors import InvalidOption, ManagerClosed, StoreError
+from ._evictor import Evictor
 from ._keys import canonical_key
 from ._limits import Settings
 from ._operations import start_in_lane
@@ -79,6 +81,8 @@ async def open_session_manager(
             calls=Calls(nursery, settings.limits.join),
             owner=current_owner(uuid.uuid4().hex),
         )
+        ctx.evictor = Evictor(ctx, admit)
+        nursery.start_soon(ctx.evictor.run, name="trio_acp evictor")
         try:
             yield SessionManager(ctx)
         finally:
@@ -125,6 +129,7 @@ class SessionManager:
             BackendUnavailable: the agent cannot be reached.
             AuthenticationRequired: the agent wants to be authenticated first.
             SessionInitFailed: the agent refused.
+            TooManySessions: `max_sessions` are open, and none of them is idle and clean.
             TurnFailed: with detail ``setup-timeout``: it took more than `setup` seconds.
             StoreError: metadata cannot be read or written; nothing stays open.
             ManagerClosed: the manager is closing.

@@ -88,6 +88,7 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
     before = ctx.cache.get(control.key)
     if before is not None and (fresh or before.record.agent != record.agent or before.record.cwd != record.cwd):
         ctx.cache.take_out(control.key)
+        ctx.capacity.keep(control.key)
         await ctx.close_handle(ctx.runtime(before.record.agent), before.handle, "replaced", limits.cleanup, control)
         before = None
     entry = await ensure_runtime_handle(ctx, control, record, deadline, cleanup=limits.cleanup)

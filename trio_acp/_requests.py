@@ -6,14 +6,20 @@ Everything here is decided without an `await`; the only waiting is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ._calls import Call
+
+class Ending(Protocol):
+    """What a request can wait for; whoever ends it pokes the request."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended."""
 
 
 class Request:
@@ -37,7 +43,7 @@ class Request:
         if self._interrupted is not None and self.stopping:
             self._interrupted.cancel(reason="the request was asked to stop")
 
-    async def wait_for(self, call: Call[Any], deadline: float) -> bool:
+    async def wait_for(self, call: Ending, deadline: float) -> bool:
         """Wait until the call has ended, this is to stop, or the clock shows `deadline`.
 
         Returns:
@@ -66,13 +72,17 @@ class Control(Request):
 
     Attributes:
         run: The operation; the actor calls it with this object.
+        internal: Whether nobody asked for it, so that it is not counted.
         result: What it returned; valid once settled without `error`.
         error: What it raised.
     """
 
-    def __init__(self, key: str, request_id: str, run: Callable[[Control], Awaitable[Any]]) -> None:
+    def __init__(
+        self, key: str, request_id: str, run: Callable[[Control], Awaitable[Any]], *, internal: bool = False
+    ) -> None:
         super().__init__(key, request_id)
         self.run = run
+        self.internal = internal
         self.result: Any = None
         self.error: Exception | None = None
         self._stopping = False

@@ -13,6 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+@attrs.frozen
+class CapacityUse:
+    """How full a manager is.
+
+    Attributes:
+        taken: Backend sessions that are open, being opened or being closed.
+        limit: How many of them there may be (`Settings.max_sessions`); None for any number.
+    """
+
+    taken: int
+    limit: int | None
+
+
 @attrs.frozen(kw_only=True)
 class Statistics:
     """What a manager has done so far; a copy that does not change.
@@ -38,6 +51,9 @@ class Statistics:
         suspects: Open handles that owe an answer now.
         store_failures: Writes of metadata that failed or exceeded their deadline.
         open_handles: Live backend sessions.
+        evicted: Backend sessions closed because they were idle.
+        last_evicted: When that happened last, on Trio's clock; None if never.
+        capacity: Slots for backend sessions: how many are taken, and how many there are.
     """
 
     submitted: int
@@ -57,6 +73,9 @@ class Statistics:
     suspects: int
     store_failures: int
     open_handles: int
+    evicted: int
+    last_evicted: float | None
+    capacity: CapacityUse
 
 
 @attrs.define
@@ -75,6 +94,8 @@ class TurnCounters:
     errors_by_code: Counter[str] = attrs.field(factory=Counter)
     controls: int = 0
     store_failures: int = 0
+    evicted: int = 0
+    last_evicted: float | None = None
 
     def admitted(self) -> None:
         """A turn entered its queue."""

@@ -1,0 +1,159 @@
+"""The evictor: closes handles that nobody uses, when they are old or when their room is needed.
+
+An eviction is an operation in its session's own lane, admitted only if that
+lane is idle.  So it waits for nothing, no other session waits for it, and a
+request that arrives for the same session waits for that one close, at most
+`cleanup` (plus `join`) seconds, and then resumes the session.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import uuid
+from typing import TYPE_CHECKING
+
+import trio
+
+from ._errors import TooManySessions, TurnFailed
+from ._requests import Control
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._cache import CacheEntry
+    from ._capacity import Slot
+    from ._context import Context
+    from ._requests import Request
+
+_log = logging.getLogger(__name__)
+
+
+class Evictor:
+    """Finds idle handles; one for each manager, with one task for all sessions.
+
+    Args:
+        admit: Puts an operation into its session's lane.
+    """
+
+    def __init__(self, ctx: Context, admit: Callable[[Context, Request], None]) -> None:
+        self._ctx = ctx
+        self._admit = admit
+        self._alarm = trio.CancelScope()
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self) -> None:
+        """Evict each handle at the instant it expires; between two of them, sleep.
+
+        Ends when cancelled, or once the manager is closing.
+        """
+        try:
+            while not self._ctx.closing:
+                with trio.CancelScope(deadline=self._next_expiry()) as self._alarm:
+                    await trio.sleep_forever()
+                self.evict_expired()
+        except Exception:  # noqa: BLE001 - our fault: handles stay open until the manager is left, turns go on
+            _log.exception("the evictor failed; idle sessions are not closed any more")
+
+    def lane_released(self, key: str) -> None:
+        """A session's lane is idle from now on; if it has a handle, that begins to age."""
+        entry = self._ctx.cache.touch(key, trio.current_time())
+        if entry is not None:
+            # Moving the alarm wakes nobody.  A turn therefore costs the evictor no step.
+            self._alarm.deadline = min(self._alarm.deadline, entry.expires(self._ctx.settings.idle_ttl))
+
+    def evict_expired(self) -> None:
+        """Start closing every idle handle that has expired, in parallel."""
+        ctx, now = self._ctx, trio.current_time()
+        if ctx.closing:
+            return
+        for key, entry in self._candidates():
+            self._look_again(key, entry)
+            if entry.expires(ctx.settings.idle_ttl) <= now:
+                self._evict(key, entry)
+
+    def make_room(self) -> bool:
+        """Start closing the clean handle that is idle for longest, expired or not; False if there is none."""
+        for key, entry in self._candidates():
+            self._look_again(key, entry)
+            if not entry.suspect:
+                self._evict(key, entry)
+                return True
+        return False
+
+    async def slot_for(self, request: Request, deadline: float) -> Slot | None:
+        """Get room for a handle of the request's session; on a full house, make some.
+
+        It waits only for handles that are being closed.  If the request is to
+        stop, or cancelled, it waits no longer.
+
+        Args:
+            deadline: When to give up, on Trio's clock.
+
+        Returns:
+            None if the request is to stop.
+
+        Raises:
+            TooManySessions: all slots are taken, and nobody's handle is idle and clean.
+            TurnFailed: with detail ``"setup-timeout"``: no slot was free in time.
+        """
+        capacity = self._ctx.capacity
+        claim = capacity.claim(request.key, request.poke)
+        while claim.slot is None and not request.stopping:
+            if trio.current_time() >= deadline:
+                capacity.withdraw(claim)
+                raise TurnFailed(f"no slot was free for session {request.key!r} in time", detail="setup-timeout")
+            if claim.finished and not self.make_room():
+                capacity.withdraw(claim)
+                raise TooManySessions(
+                    f"{capacity.taken} of {capacity.limit} sessions are open, and none of them is idle and clean"
+                )
+            await request.wait_for(claim, deadline)
+        if request.stopping:
+            capacity.withdraw(claim)
+            return None
+        return claim.slot
+
+    # -- helpers --------------------------------------------------------------
+
+    def _next_expiry(self) -> float:
+        ttl = self._ctx.settings.idle_ttl
+        return min((entry.expires(ttl) for _, entry in self._candidates()), default=math.inf)
+
+    def _candidates(self) -> list[tuple[str, CacheEntry]]:
+        """Return the idle entries that lose nothing by being closed, the longest idle first."""
+        idle = self._ctx.cache.idle(self._ctx.queue.is_idle)
+        return [(key, entry) for key, entry in idle if self._loses_nothing(key, entry)]
+
+    def _loses_nothing(self, key: str, entry: CacheEntry) -> bool:
+        if entry.record.mode == "oneshot":
+            return True
+        try:
+            return self._ctx.runtime(entry.record.agent).can_resume(entry.handle)
+        except Exception:  # noqa: BLE001 - an adapter's fault: its session stays open, the others are not concerned
+            _log.exception("the runtime could not tell whether the session of %s can be resumed", key)
+            return False
+
+    def _look_again(self, key: str, entry: CacheEntry) -> None:
+        """A suspect handle whose late answer has come is clean."""
+        if not entry.suspect:
+            return
+        try:
+            entry.suspect = not self._ctx.runtime(entry.record.agent).is_quiet(entry.handle)
+        except Exception:  # noqa: BLE001 - an adapter's fault: its session stays suspect, the others are not concerned
+            _log.exception("the runtime could not tell whether the session of %s is quiet", key)
+
+    def _evict(self, key: str, entry: CacheEntry) -> None:
+        # Noted at once: whoever needs room knows that this slot is on its way.
+        self._ctx.capacity.closing(entry.handle)
+        self._admit(self._ctx, Control(key, uuid.uuid4().hex, self._close_in_lane, internal=True))
+
+    async def _close_in_lane(self, control: Control) -> None:
+        ctx, now = self._ctx, trio.current_time()
+        entry = ctx.cache.take_out(control.key)
+        assert entry is not None, "only the owner of the lane takes an entry out"
+        ctx.counters.evicted += 1
+        ctx.counters.last_evicted = now
+        _log.debug("closing the session of %s, idle for %g s", control.key, entry.idle_for(now))
+        runtime = ctx.runtime(entry.record.agent)
+        await ctx.close_handle(runtime, entry.handle, "idle-evicted", ctx.settings.limits.cleanup)
