@@ -46,7 +46,7 @@ LAYERS: Final = (
     ("connection", ("acp.connection", "acp.pending", "acp.rpc")),
     ("adapter", ("acp", "acp.link", "acp.runtime", "acp.session")),
     ("policy", ("_queue", "_cache", "_identity", "_options", "_capacity", "_keys", "_statistics")),
-    ("turn", ("_actor", "_context", "_ensure", "_operations", "_requests", "_turn", "_turn_state")),
+    ("turn", ("_actor", "_context", "_controls", "_ensure", "_operations", "_requests", "_turn", "_turn_state")),
     ("manager", ("_manager", "_session")),
     ("public face", ("",)),
     ("explorer", ("explore",)),
@@ -64,6 +64,7 @@ STRANGERS: Final = {
 
 LONG_FILES: Final[dict[str, str]] = {
     # Module: why it may have more lines.  Only for modules that hold data.
+    "abc": "every interface and its law in one place, without logic",
     "acp.schema": "a class for each message, without logic",
 }
 

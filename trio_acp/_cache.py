@@ -27,12 +27,15 @@ class CacheEntry:
         suspect: True while the handle owes an answer: it must be found quiet
             or closed before it is used again.
         last_used: Trio's clock when its lane was last released.
+        applied: The signature of the options that the backend is known to
+            have; None while that is not known.
     """
 
     handle: Handle
     record: SessionRecord
     suspect: bool = False
     last_used: float = 0.0
+    applied: str | None = None
 
 
 class RuntimeCache:
