@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.turn_kit import LIMITS, AwkwardStore, C, G, J, Recorder, T, check_trace, one_session
+from tests.turn_kit import LIMITS, AtStep, AwkwardStore, C, G, J, Recorder, T, check_trace, one_session, run_virtual
 from trio_acp import (
     UNSET,
     BackendUnavailable,
@@ -21,6 +21,7 @@ from trio_acp import (
     MemoryStore,
     RequestFailed,
     RuntimeOptions,
+    Session,
     SessionMissing,
     Settings,
     Stopped,
@@ -35,8 +36,6 @@ from trio_acp.testing.fake import FakeRuntime, Hang, Raise, Sleep, Swallow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from trio_acp import Session
 
 REFUSED = RequestFailed("no", method="session/set_mode", rpc_code=-32602)
 
@@ -600,3 +599,56 @@ async def test_a_caller_is_never_held_longer_than_the_bound(phase: str, autojump
         assert RuntimeOptions() == await stored(store)
         runtime.on_close = ()
         nursery.cancel_scope.cancel()
+
+
+CHANGES: dict[str, Callable[[Session], Awaitable[object]]] = {
+    "set_mode": lambda session: session.set_mode("new"),
+    "set_config_option": lambda session: session.set_config_option("mode", "new"),
+    "update_options": lambda session: session.update_options(mode="new"),
+    "unset": lambda session: session.update_options(mode=UNSET),
+    "reset_options": lambda session: session.reset_options(),
+    "prompt": lambda session: session.prompt("x"),
+}
+
+
+def cancelled_at(n: int, change: Callable[[Session], Awaitable[object]], *, after: bool, live: bool) -> bool:
+    """Cancel a change at the n-th step, run a turn, and check what it ran with; False if there is no n-th step."""
+    scope = trio.CancelScope()
+    at = AtStep(n, scope.cancel, after=after)
+
+    async def main() -> None:
+        runtime, store = FakeRuntime(controls=[Sleep(1)], close=[Sleep(1)]), MemoryStore()
+        async with one_session(runtime, store=store) as (_, session):
+            await session.set_mode("old")
+            await session.update_options(model="m")
+            if not live:
+                await session.close()
+            start = trio.current_time()
+            at.armed = True
+            with scope:
+                await change(session)
+            at.armed = False
+            assert trio.current_time() - start <= 3 + 2 * J
+            await session.prompt("x")
+            options = await stored(store)
+            assert options in (RuntimeOptions(mode=mode, model="m") for mode in ("old", "new", None)) or options == (
+                RuntimeOptions()
+            )
+            [handle] = runtime.open
+            modes = [c.detail for c in runtime.calls if c.name == "set_mode" and c.handle is handle]
+            modes += [c.detail[1] for c in runtime.calls if c.detail == ("mode", "new") and c.handle is handle]
+            assert options.mode == (modes[-1] if modes else None)
+
+    run_virtual(main, at)
+    return at.fired
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("after", [True, False])
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_turn_runs_with_what_is_stored_wherever_a_change_was_cancelled(name: str, after: bool, live: bool) -> None:
+    """At each step of the scheduler, before or after it."""
+    n = 1
+    while cancelled_at(n, CHANGES[name], after=after, live=live):
+        n += 1
+    assert n > 4

@@ -85,7 +85,7 @@ def _options_from_json(text: str) -> RuntimeOptions:
     """Read options; a member that has not its type is none, as if it had never been set."""
     stored = json.loads(text)
     if not isinstance(stored, dict):
-        raise json.JSONDecodeError("the options are no object", text, 0)
+        raise ValueError("the options are no JSON object")
     texts = {name: value for name in _TEXTS if isinstance(value := stored.get(name), str)}
     seconds, extras = stored.get("timeout_seconds"), stored.get("extras")
     return RuntimeOptions(
@@ -99,18 +99,8 @@ def _to_row(record: SessionRecord) -> tuple[Any, ...]:
     r, o = record, record.owner
     owner = (None,) * 4 if o is None else (o.pid, o.start_time, o.boot_id, o.manager_id)
     ids = (r.session_id, r.agent_session_id)
-    return (
-        r.key,
-        r.agent,
-        r.mode,
-        r.cwd,
-        *ids,
-        r.state,
-        r.last_error,
-        r.last_activity,
-        *owner,
-        _options_to_json(r.options),
-    )
+    options = _options_to_json(r.options)
+    return (r.key, r.agent, r.mode, r.cwd, *ids, r.state, r.last_error, r.last_activity, *owner, options)
 
 
 def _from_row(row: tuple[Any, ...]) -> SessionRecord:
@@ -204,8 +194,8 @@ class Database:
     def _failures(self, operation: str) -> Iterator[None]:
         try:
             yield
-        # The last three: a value that SQLite cannot hold, a lone surrogate or a huge int; options that are no JSON.
-        except (sqlite3.Error, OSError, UnicodeError, OverflowError, json.JSONDecodeError) as error:
+        # The last two: a value that SQLite cannot hold, a lone surrogate or a huge int; options that cannot be read.
+        except (sqlite3.Error, OSError, OverflowError, ValueError) as error:
             detail = "store-busy" if _is_busy(error) else None
             raise StoreError(f"cannot {operation} in {self._path}: {error}", detail=detail) from error
 
