@@ -23,6 +23,7 @@ from trio_acp import (
     RuntimeOptions,
     Session,
     SessionMissing,
+    SessionRecord,
     Settings,
     Stopped,
     StoreError,
@@ -451,15 +452,16 @@ async def test_whose_timeout_holds(
 @pytest.mark.parametrize("error", [REFUSED, UnsupportedControl("no"), ValueError("odd")])
 async def test_a_refused_change_is_taken_back(error: Exception, autojump_clock: trio.testing.MockClock) -> None:
     """Store and session have the old options, and the next turn tells the agent those."""
-    answers = iter([[], [Raise(error)], []])
+    answers = iter([[], [], [Raise(error)], []])
     runtime, store = FakeRuntime(controls=lambda _: next(answers)), MemoryStore()
     async with one_session(runtime, store=store) as (_, session):
         await session.set_mode("old")
+        await session.prompt("x")
         with pytest.raises((RequestFailed, UnsupportedControl, TurnFailed)):
             await session.set_mode("new")
         assert RuntimeOptions(mode="old") == await stored(store) == (await session.status()).options
         await session.prompt("x")
-    assert ["old", "new", "old"] == told(runtime)
+    assert ["old", "old", "new", "old"] == told(runtime)
 
 
 @pytest.mark.parametrize("how", ["timeout", "lost", "cancelled", "shutdown"])
@@ -541,7 +543,37 @@ async def test_a_write_that_nobody_waits_for_is_taken_back(
         assert RuntimeOptions() == (await session.status()).options
         await session.prompt("x")
         assert RuntimeOptions() == await stored(store)
-    assert [] == told(runtime)
+        assert [] == told(runtime)
+
+
+@pytest.mark.parametrize("live", [True, False])
+async def test_what_is_taken_back_does_not_undo_a_later_change(
+    live: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A change that is accepted in between is the one that holds."""
+    runtime, store = FakeRuntime(), LateStore()
+    async with one_session(runtime, store=store, settings=Settings(limits=Limits(controls=1))) as (_, session):
+        if not live:
+            await session.close()
+        store.hang_update = True
+        with pytest.raises(StoreError):
+            await session.update_options(mode="plan", model="m")
+        store.hang_update = False
+        assert RuntimeOptions(mode="code") == await session.update_options(mode="code")
+        await session.prompt("x")
+        assert RuntimeOptions(mode="code") == await stored(store)
+    assert ["code"] == told(runtime)
+
+
+async def test_a_control_that_opens_a_session_stores_its_id(autojump_clock: trio.testing.MockClock) -> None:
+    """So that the next manager resumes it, although no turn was run."""
+    runtime, store = FakeRuntime(), MemoryStore()
+    await store.update("k", lambda _: SessionRecord(key="k", agent="fake"))
+    async with open_session_manager({"fake": runtime}, store=store) as manager:
+        await manager.session("k").set_mode("plan")
+    record = await store.read("k")
+    assert record is not None
+    assert "fake-1" == record.session_id
 
 
 async def test_a_store_that_hangs_is_not_waited_for(autojump_clock: trio.testing.MockClock) -> None:
