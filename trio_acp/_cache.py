@@ -13,7 +13,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ._records import SessionRecord
+    from ._records import Origin, SessionRecord
     from .abc import Handle
 
 
@@ -24,6 +24,8 @@ class CacheEntry:
     Attributes:
         handle: The open backend session; compared by identity.
         record: Its metadata as last stored.
+        origin: Whether it was opened anew, resumed, or opened anew because
+            what was stored could not be resumed.
         suspect: True while the handle owes an answer: it must be found quiet
             or closed before it is used again.
         last_used: Trio's clock when its lane was last released.
@@ -33,6 +35,7 @@ class CacheEntry:
 
     handle: Handle
     record: SessionRecord
+    origin: Origin = "new"
     suspect: bool = False
     last_used: float = 0.0
     applied: str | None = None

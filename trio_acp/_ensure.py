@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from typing import TYPE_CHECKING
 
 import attrs
@@ -15,9 +16,11 @@ from .abc import EnsureRequest
 
 if TYPE_CHECKING:
     from ._context import Context
-    from ._records import SessionRecord
+    from ._records import Origin, SessionRecord
     from ._requests import Request
     from .abc import Handle, Runtime
+
+_log = logging.getLogger(__name__)
 
 
 async def ensure_runtime_handle(
@@ -51,9 +54,10 @@ async def ensure_runtime_handle(
     if request.stopping:
         return None
     resume = record.session_id if record.mode == "persistent" else None
-    handle = await _open(ctx, request, runtime, record, resume, deadline)
-    if handle is None:
+    opened = await _open(ctx, request, runtime, record, resume, deadline)
+    if opened is None:
         return None
+    handle, origin = opened
     record = attrs.evolve(
         record,
         session_id=handle.session_id,
@@ -61,7 +65,7 @@ async def ensure_runtime_handle(
         # An option stands in front of it: it comes back when that is unset.
         cwd=record.cwd if record.options.cwd else handle.cwd or record.cwd,
     )
-    entry = CacheEntry(handle=handle, record=record)
+    entry = CacheEntry(handle=handle, record=record, origin=origin)
     ctx.cache.put(request.key, entry)
     return entry
 
@@ -77,7 +81,8 @@ async def _close_unusable(
 
 async def _open(
     ctx: Context, request: Request, runtime: Runtime, record: SessionRecord, resume: str | None, deadline: float
-) -> Handle | None:
+) -> tuple[Handle, Origin] | None:
+    origin: Origin = "new" if resume is None else "resumed"
     while True:
         ctx.trace("setup", request, resume=resume)
         wanted = EnsureRequest(key=request.key, mode=record.mode, cwd=record.working_directory, resume=resume)
@@ -96,10 +101,11 @@ async def _open(
             raise TurnFailed(f"opening session {request.key!r} took too long", detail="setup-timeout")
         handle: Handle | None = call.value
         if call.ok and handle is not None:
-            return handle
+            return handle, origin
         error = as_acp_error(call.error) if call.error is not None else AcpError("the runtime returned no handle")
         if resume is None or error.detail != "resume-failed":
             raise error
         # The agent does not know the conversation any more: the stored id is stale and is replaced by the new one.
         ctx.trace("resume_failed", request, resume=resume, error=str(error))
-        resume = None
+        _log.warning("session %s could not be resumed and begins anew: %s", request.key, error)
+        resume, origin = None, "replaced"
