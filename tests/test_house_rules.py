@@ -46,7 +46,10 @@ LAYERS: Final = (
     ("connection", ("acp.connection", "acp.pending", "acp.rpc")),
     ("adapter", ("acp", "acp.link", "acp.runtime", "acp.session")),
     ("policy", ("_queue", "_cache", "_identity", "_options", "_capacity", "_keys", "_statistics")),
-    ("turn", ("_actor", "_context", "_ensure", "_evictor", "_operations", "_requests", "_turn", "_turn_state")),
+    (
+        "turn",
+        ("_actor", "_context", "_controls", "_ensure", "_evictor", "_operations", "_requests", "_turn", "_turn_state"),
+    ),
     ("manager", ("_manager", "_session")),
     ("public face", ("",)),
     ("explorer", ("explore",)),

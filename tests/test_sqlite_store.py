@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_acp._errors import InvalidOption, StoreError, UsageError
-from trio_acp._records import Owner, SessionRecord
+from trio_acp._records import Owner, RuntimeOptions, SessionRecord
 from trio_acp.stores import SQLiteStore, _database
 
 if TYPE_CHECKING:
@@ -212,6 +212,54 @@ def test_every_commit_reaches_the_disk(path: Path) -> None:
         database.close()
 
 
+async def test_a_file_without_options_gets_them(path: Path) -> None:
+    """A file of format 1 is upgraded: its records have no options set, and can be given some."""
+    row = ("n", "a", "persistent", None, None, None, "idle", None, 1.0, None, None, None, None)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(_database.MIGRATIONS[0])
+        connection.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        connection.execute("PRAGMA application_id = 0x74414350")
+        connection.execute("PRAGMA user_version = 1")
+    changed = attrs.evolve(ONE, options=RuntimeOptions(mode="plan", extras={"a": "1"}))
+    async with SQLiteStore(path) as store:
+        assert (ONE,) == await store.list()
+        await store.update("n", lambda _: changed)
+    assert [(len(_database.MIGRATIONS),)] == ask(path, "PRAGMA user_version")
+    async with SQLiteStore(path) as store:
+        assert changed == await store.read("n")
+
+
+async def rewrite_options(path: Path, text: str) -> None:
+    """Store a session, and change its options behind the store's back."""
+    async with SQLiteStore(path) as store:
+        await store.update("n", add_one)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE sessions SET options = ?", (text,))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"mode": 5, "timeout_seconds": true, "extras": ["a"], "new": 1}', RuntimeOptions()),
+        ('{"model": "m", "extras": {"a": 1, "b": "2"}}', RuntimeOptions(model="m", extras={"b": "2"})),
+    ],
+)
+async def test_stored_options_are_read_leniently(path: Path, text: str, expected: RuntimeOptions) -> None:
+    """What has not its type, or is not known, was never set."""
+    await rewrite_options(path, text)
+    async with SQLiteStore(path) as store:
+        assert attrs.evolve(ONE, options=expected) == await store.read("n")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{"])
+async def test_options_that_are_none_are_an_error(path: Path, text: str) -> None:
+    """Options that cannot be read are not taken for unset: one of them may be a permission profile."""
+    await rewrite_options(path, text)
+    async with SQLiteStore(path) as store:
+        with pytest.raises(StoreError):
+            await store.read("n")
+
+
 async def test_an_older_file_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of an older format gets the statements it lacks, once, and keeps its records."""
     async with SQLiteStore(path) as store:
@@ -220,7 +268,7 @@ async def test_an_older_file_is_migrated(path: Path, monkeypatch: pytest.MonkeyP
     for _ in range(2):
         async with SQLiteStore(path) as store:
             assert (ONE,) == await store.list()
-    assert [(2,)] == ask(path, "PRAGMA user_version")
+    assert [(len(_database.MIGRATIONS),)] == ask(path, "PRAGMA user_version")
     assert [("sessions",), ("later",)] == ask(path, "SELECT name FROM sqlite_master WHERE type = 'table'")
 
 

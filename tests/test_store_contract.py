@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from trio_acp._errors import UsageError
-from trio_acp._records import Owner, SessionRecord
+from trio_acp._records import Owner, RuntimeOptions, SessionRecord
 from trio_acp.stores import MemoryStore, SQLiteStore
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ FULL = SessionRecord(
     last_error="gone",
     last_activity=1_700_000_000.123456,
     owner=Owner(pid=42, start_time=2**40, boot_id="b", manager_id="m"),
+    options=RuntimeOptions(
+        mode="plan", model="m", cwd="/w", permission_profile="p", timeout_seconds=9, extras={"b": "2", "a": "é"}
+    ),
 )
 
 

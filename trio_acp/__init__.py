@@ -5,9 +5,10 @@ A map of the code.  Imports only go down::
     _manager  _session                   what a program holds: SessionManager, Session, Turn
     _actor  _turn  _turn_state           the task that serves a session; THE TURN (start reading here)
     _operations  _ensure  _requests      its other operations; getting a backend handle; what waits in a lane
+    _controls                            its options: changing them, telling the backend before a turn
     _evictor                             closing what is idle; room for another backend session
     _context  _calls                     what the actors share; calling code that may not end
-    _queue  _cache  _capacity  _keys  _statistics         policy: synchronous, without I/O, without Trio
+    _queue  _cache  _capacity  _options  _keys  _statistics    policy: synchronous, without I/O or Trio
     acp/                                 AcpRuntime: links, connections, JSON-RPC, the messages of ACP
     transports/                          WebSocket, stdio, memory: send, receive, aclose
     _permissions  _owner  _service       choosing an option; who owns a row; the one maker of shields
@@ -80,6 +81,9 @@ from ._manager import SessionManager as SessionManager
 from ._manager import open_session_manager as open_session_manager
 from ._operations import CloseReport as CloseReport
 from ._operations import SessionStatus as SessionStatus
+from ._options import UNSET as UNSET
+from ._options import OptionChanges as OptionChanges
+from ._options import Unset as Unset
 from ._outcomes import Completed as Completed
 from ._outcomes import Failed as Failed
 from ._outcomes import Outcome as Outcome
@@ -90,6 +94,7 @@ from ._outcomes import TimedOut as TimedOut
 from ._permissions import AllowAll as AllowAll
 from ._permissions import DenyAll as DenyAll
 from ._records import Owner as Owner
+from ._records import RuntimeOptions as RuntimeOptions
 from ._records import SessionRecord as SessionRecord
 from ._session import Session as Session
 from ._session import Turn as Turn
@@ -100,6 +105,7 @@ from .stores import MemoryStore as MemoryStore
 from .stores import SQLiteStore as SQLiteStore
 
 __all__ = [
+    "UNSET",
     "AcpError",
     "AcpRuntime",
     "AllowAll",
@@ -132,6 +138,7 @@ __all__ = [
     "MemoryStore",
     "MessageTooLarge",
     "ModeChanged",
+    "OptionChanges",
     "Outcome",
     "Owner",
     "PermissionAnswered",
@@ -141,6 +148,7 @@ __all__ = [
     "Reply",
     "RequestFailed",
     "ResourceLink",
+    "RuntimeOptions",
     "SQLiteStore",
     "Session",
     "SessionClosed",
@@ -171,6 +179,7 @@ __all__ = [
     "TurnTimedOut",
     "UnknownContent",
     "UnknownUpdate",
+    "Unset",
     "UnsupportedControl",
     "Usage",
     "UsageError",

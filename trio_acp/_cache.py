@@ -32,6 +32,8 @@ class CacheEntry:
         suspect: True while the handle owes an answer: it must be found quiet
             or closed before it is used again.
         last_used: Trio's clock when its lane was last released.
+        applied: The signature of the options that the backend is known to
+            have; None while that is not known.
     """
 
     handle: Handle
@@ -39,6 +41,7 @@ class CacheEntry:
     origin: Origin = "new"
     suspect: bool = False
     last_used: float = 0.0
+    applied: str | None = None
 
     def idle_for(self, now: float) -> float:
         """Return for how many seconds it has been idle; only an entry whose lane is idle has an idle age."""

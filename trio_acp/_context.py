@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ._calls import Calls
     from ._evictor import Evictor
     from ._limits import Settings
-    from ._records import Owner
+    from ._records import Owner, SessionRecord
     from ._requests import Request
     from ._trace import TraceName
     from .abc import Handle, Instrument, PermissionPolicy, Runtime, SessionStore
@@ -85,6 +85,14 @@ class Context:
             _log.exception("the instrument failed on %s", name)
 
     # -- metadata -------------------------------------------------------------
+
+    async def read(self, key: str) -> SessionRecord | None:
+        """Read a session's record, with the changes to it that could not be written yet.
+
+        If cancelled, nothing was read.
+        """
+        stored = await self.store.read(key)
+        return None if stored is None else attrs.evolve(stored, **self.unsaved.get(key, {}))
 
     async def save(self, request: Request, changes: dict[str, Any], deadline: float) -> None:
         """Write changes of a session's record, best effort.

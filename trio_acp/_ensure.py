@@ -66,7 +66,8 @@ async def ensure_runtime_handle(
         record,
         session_id=handle.session_id,
         agent_session_id=handle.agent_session_id,
-        cwd=handle.cwd or record.cwd,
+        # An option stands in front of it: it comes back when that is unset.
+        cwd=record.cwd if record.options.cwd else handle.cwd or record.cwd,
     )
     entry = CacheEntry(handle=handle, record=record, origin=origin)
     ctx.cache.put(request.key, entry)
@@ -110,7 +111,7 @@ async def _open(
     origin: Origin = "new" if resume is None else "resumed"
     while True:
         ctx.trace("setup", request, resume=resume)
-        wanted = EnsureRequest(key=request.key, mode=record.mode, cwd=record.cwd, resume=resume)
+        wanted = EnsureRequest(key=request.key, mode=record.mode, cwd=record.working_directory, resume=resume)
         call = ctx.calls.start("ensure_session", runtime.ensure_session, wanted, on_end=ended, discard=close_late)
         await request.wait_for(call, deadline)
         if request.stopping or not call.finished:

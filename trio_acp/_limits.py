@@ -41,6 +41,7 @@ class Limits:
         cleanup: For the agent to stop a turn, and again to close a oneshot.
         setup: For connecting and opening a session, within `turn`.
         probe: For one status request.
+        controls: For applying a session's options, within `setup` if a turn does it.
         settle: For the work after a turn that its caller does not wait for.
         join: For a call to end by itself once it has no more reason to run.
     """
@@ -50,6 +51,7 @@ class Limits:
     cleanup: float = attrs.field(default=2.0, validator=_positive_seconds)
     setup: float = attrs.field(default=60.0, validator=_positive_seconds)
     probe: float = attrs.field(default=5.0, validator=_positive_seconds)
+    controls: float = attrs.field(default=15.0, validator=_positive_seconds)
     settle: float = attrs.field(default=5.0, validator=_positive_seconds)
     join: float = attrs.field(default=0.1, validator=_positive_seconds)
 

@@ -10,6 +10,7 @@ import trio
 
 from ._ensure import ensure_runtime_handle
 from ._errors import SessionExists, SessionMissing, StoreError
+from ._records import RuntimeOptions
 from ._service import shielded
 from ._turn_state import TurnState
 
@@ -30,6 +31,7 @@ class SessionStatus:
         live: Whether a backend session is open.
         suspect: Whether that one still owes an answer.
         queued: Requests that wait.
+        options: What its turns run with.
         runtime: What the runtime told, if the session was live and not busy.
     """
 
@@ -44,6 +46,7 @@ class SessionStatus:
     live: bool
     suspect: bool
     queued: int
+    options: RuntimeOptions = attrs.field(factory=RuntimeOptions)
     runtime: RuntimeStatus | None = None
 
 
@@ -84,9 +87,13 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
             f"not {wanted.mode} of {wanted.agent!r}; fresh=True discards it"
         )
     else:
-        record = attrs.evolve(stored, cwd=wanted.cwd or stored.cwd)
+        record = stored
+        if wanted.cwd is not None:
+            record = attrs.evolve(stored, cwd=wanted.cwd, options=attrs.evolve(stored.options, cwd=None))
     before = ctx.cache.get(control.key)
-    if before is not None and (fresh or before.record.agent != record.agent or before.record.cwd != record.cwd):
+    if before is not None and (
+        fresh or before.record.agent != record.agent or before.record.working_directory != record.working_directory
+    ):
         ctx.cache.take_out(control.key)
         ctx.capacity.keep(control.key)
         await ctx.close_handle(ctx.runtime(before.record.agent), before.handle, "replaced", limits.cleanup, control)
@@ -172,13 +179,14 @@ async def describe(
         agent=record.agent,
         mode=record.mode,
         state="running" if running else record.state,
-        cwd=record.cwd,
+        cwd=record.working_directory,
         session_id=record.session_id,
         last_error=record.last_error,
         last_activity=record.last_activity,
         live=entry is not None,
         suspect=entry is not None and entry.suspect,
         queued=len(ctx.queue.waiting(key)),
+        options=record.options,
         runtime=answer,
     )
 
@@ -187,5 +195,5 @@ async def _read(ctx: Context, key: str, ephemeral: SessionRecord | None, deadlin
     if ephemeral is not None:
         return ephemeral
     with trio.move_on_at(deadline):
-        return await ctx.store.read(key)
+        return await ctx.read(key)
     raise StoreError(f"reading the metadata of {key!r} took too long", detail="store-timeout")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Mode: TypeAlias = Literal["persistent", "oneshot"]
 SessionState: TypeAlias = Literal["idle", "running", "error"]
@@ -30,6 +34,31 @@ class Owner:
     manager_id: str
 
 
+def _frozen(extras: Mapping[str, str]) -> Mapping[str, str]:
+    return MappingProxyType(dict(extras))
+
+
+@attrs.frozen(kw_only=True)
+class RuntimeOptions:
+    """What a session was told besides its agent; None is the agent's, or the manager's, own choice.
+
+    Attributes:
+        mode: The agent's mode, such as ``plan``.
+        model: The agent's model.
+        cwd: An absolute working directory, instead of the one the session was started with.
+        permission_profile: The agent's own policy for its tools.
+        timeout_seconds: The deadline of each turn, instead of the manager's `Limits.turn`.
+        extras: Other options of the agent, by their keys; immutable.
+    """
+
+    mode: str | None = None
+    model: str | None = None
+    cwd: str | None = None
+    permission_profile: str | None = None
+    timeout_seconds: int | None = None
+    extras: Mapping[str, str] = attrs.field(factory=dict, converter=_frozen, hash=False)
+
+
 @attrs.frozen(kw_only=True)
 class SessionRecord:
     """The stored metadata of one session.
@@ -38,13 +67,14 @@ class SessionRecord:
         key: The session's canonical key.
         agent: The name of the runtime that serves it.
         mode: ``persistent`` or ``oneshot``.
-        cwd: The absolute working directory; None lets the runtime choose.
+        cwd: The absolute working directory it was started with; None lets the runtime choose.
         session_id: The ACP session id, once known.
         agent_session_id: The agent's own id of the conversation, if it told one.
         state: ``idle``, ``running`` or ``error``.
         last_error: Why it is in ``error``; None otherwise.
         last_activity: Wall-clock time of the last write, seconds since the epoch.
         owner: Who runs it, exactly while `state` is ``running``.
+        options: What every turn of it runs with.
     """
 
     key: str
@@ -57,3 +87,9 @@ class SessionRecord:
     last_error: str | None = None
     last_activity: float = 0.0
     owner: Owner | None = None
+    options: RuntimeOptions = attrs.field(factory=RuntimeOptions)
+
+    @property
+    def working_directory(self) -> str | None:
+        """The working directory in force."""
+        return self.options.cwd or self.cwd

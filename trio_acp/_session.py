@@ -15,6 +15,7 @@ from ._operations import close_in_lane, describe, probe_in_lane
 from ._outcomes import Stopped
 from ._requests import Control
 from ._service import shielded
+from ._session_controls import SessionControls
 from ._turn import settle
 from ._turn_state import Phase, TurnState
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ._requests import Request
 
 
-class Session:
+class Session(SessionControls):
     """A session's address: cheap, without state of its own, valid as long as its manager.
 
     Got from `SessionManager.start_session` or `SessionManager.session`.
@@ -56,7 +57,7 @@ class Session:
         """Return a turn, to be entered with ``async with``; see `Turn`.
 
         Args:
-            timeout: Seconds for the turn instead of the manager's setting.
+            timeout: Seconds for the turn instead of the session's option or the manager's setting.
 
         Raises:
             InvalidOption: the timeout is not a positive number.
@@ -73,7 +74,7 @@ class Session:
         goes on; the agent may have done a part of the work.
 
         Args:
-            timeout: Seconds for the turn instead of the manager's setting.
+            timeout: Seconds for the turn instead of the session's option or the manager's setting.
 
         Returns:
             The text, with the outcome: `Completed` or `Stopped`.
@@ -202,6 +203,7 @@ class Session:
             max_buffered=settings.max_buffered,
             record=self._record,
             collect_only=collect_only,
+            own_timeout=timeout is not None,
         )
 
     def _snapshot(self) -> list[Request]:

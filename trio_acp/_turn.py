@@ -11,7 +11,8 @@ J = ``join``.  D = the instant the turn left its queue, plus T.
 The machine
 -----------
 ``queued``     in the session's lane; withdrawing costs nothing.
-``preparing``  owns the lane; metadata is read, a handle opened or reused.
+``preparing``  owns the lane; metadata is read, a handle opened or reused, and
+               told the session's options if they changed.
                Nothing was submitted: a cause ends the setup call at once.
 ``running``    the adapter's `run_turn` is alive.
 ``cleaning``   the outcome is decided; the ladder runs.
@@ -68,6 +69,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ._controls import apply_controls
 from ._ensure import ensure_runtime_handle
 from ._errors import AcpError, SessionMissing, TurnFailed
 from ._turn_state import Cause, Phase, TurnState
@@ -117,11 +119,11 @@ def _may_retry(turn: TurnState) -> bool:
 
 async def _attempt(ctx: Context, turn: TurnState) -> tuple[CacheEntry | None, Call[Done] | None]:
     """Prepare and run; on return the log has an entry."""
-    entry: CacheEntry | None = None
     try:
-        entry = await _prepare(ctx, turn)
+        await _prepare(ctx, turn)
     except AcpError as error:
         turn.note(Cause(kind="failure", time=trio.current_time(), error=error))
+    entry = ctx.cache.get(turn.key)  # also if it was opened and the preparation failed after that
     gate = turn.deadline + turn.limits.grace
     if trio.current_time() >= gate and not turn.stopping:
         turn.stop("deadline", trio.current_time(), "turn-timeout")
@@ -137,27 +139,33 @@ async def _attempt(ctx: Context, turn: TurnState) -> tuple[CacheEntry | None, Ca
 # -- preparing ----------------------------------------------------------------
 
 
-async def _prepare(ctx: Context, turn: TurnState) -> CacheEntry | None:
+async def _prepare(ctx: Context, turn: TurnState) -> None:
+    """Have a handle in the cache, with the session's options applied, unless the turn is to stop."""
     gate = turn.deadline + turn.limits.grace
-    deadline = min(gate, trio.current_time() + turn.limits.setup)
+    setup_ends = trio.current_time() + turn.limits.setup
     try:
-        record = await _read_record(ctx, turn, deadline)
+        record = await _read_record(ctx, turn, min(gate, setup_ends))
         if record is None:
-            return None
+            return
+        turn.adopt_timeout(record.options.timeout_seconds)
+        gate = turn.deadline + turn.limits.grace
+        deadline = min(gate, setup_ends)
         entry = await ensure_runtime_handle(ctx, turn, record, deadline, cleanup=turn.limits.cleanup)
+        if entry is None:
+            return
+        await apply_controls(ctx, turn, entry, min(deadline, trio.current_time() + turn.limits.controls))
     except TurnFailed as error:
-        if error.detail == "setup-timeout" and trio.current_time() >= gate:
+        if error.detail in {"setup-timeout", "controls-timeout"} and trio.current_time() >= gate:
             turn.stop("deadline", trio.current_time(), "turn-timeout")
-            return None
+            return
         raise
-    if entry is None:
-        return None
+    if turn.stopping:
+        return
     ctx.trace("ready", turn)
     if turn.ephemeral_record is None:
         turn.marked = True
         patience = min(deadline, trio.current_time() + turn.limits.cleanup)  # the turn does not depend on it
         await turn.interruptibly(gate, ctx.save, turn, _running(ctx, entry.record), patience)
-    return entry
 
 
 async def _read_record(ctx: Context, turn: TurnState, deadline: float) -> SessionRecord | None:
@@ -168,7 +176,7 @@ async def _read_record(ctx: Context, turn: TurnState, deadline: float) -> Sessio
         return turn.ephemeral_record
 
     async def read() -> tuple[SessionRecord | None]:
-        return (await ctx.store.read(turn.key),)
+        return (await ctx.read(turn.key),)
 
     found = await turn.interruptibly(deadline, read)
     if turn.stopping:

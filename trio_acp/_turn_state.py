@@ -84,6 +84,7 @@ class TurnState(Request):
         max_buffered: int,
         record: SessionRecord | None = None,
         collect_only: bool = False,
+        own_timeout: bool = False,
     ) -> None:
         super().__init__(key, request_id)
         self.prompt = prompt
@@ -103,6 +104,7 @@ class TurnState(Request):
         self.on_first_event: Callable[[], None] | None = None
         self._max_buffered = max_buffered
         self._collect_only = collect_only
+        self._own_timeout = own_timeout
         self._gate_open = True
         self._events: deque[tuple[Event, int]] = deque()
         self._buffered = 0
@@ -136,6 +138,11 @@ class TurnState(Request):
         """When the turn times out; the gate closes `grace` later.  Valid once it has started."""
         assert self.started is not None
         return self.started + self.limits.turn
+
+    def adopt_timeout(self, seconds: float | None) -> None:
+        """Take over the session's own timeout, if it has one and the turn was given none."""
+        if seconds is not None and not self._own_timeout:
+            self.limits = attrs.evolve(self.limits, turn=seconds)
 
     def note(self, cause: Cause) -> None:
         """Append to the log and wake the actor.  The first entry decides the outcome."""

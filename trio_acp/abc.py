@@ -14,11 +14,14 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
 
+from ._errors import UnsupportedControl
 from ._events import ContentBlock, Event, ToolCall, Usage
-from ._records import Mode, Owner, SessionRecord, SessionState
+from ._records import Mode, Owner, RuntimeOptions, SessionRecord, SessionState
 from ._trace import TraceRecord
 
 __all__ = [
+    "Capabilities",
+    "ControlName",
     "Decision",
     "Dial",
     "Done",
@@ -33,6 +36,7 @@ __all__ = [
     "PermissionPolicy",
     "PermissionRequest",
     "Runtime",
+    "RuntimeOptions",
     "RuntimeStatus",
     "SessionRecord",
     "SessionState",
@@ -179,6 +183,22 @@ class RuntimeStatus:
     details: dict[str, Any] = attrs.field(factory=dict)
 
 
+ControlName: TypeAlias = Literal["session/set_mode", "session/set_config_option"]
+
+
+@attrs.frozen(kw_only=True)
+class Capabilities:
+    """What a backend session can be told.
+
+    Attributes:
+        controls: Which of `Runtime.set_mode` and `Runtime.set_config_option` it has.
+        config_keys: The configuration options it has; empty if it does not say.
+    """
+
+    controls: frozenset[ControlName] = frozenset()
+    config_keys: tuple[str, ...] = ()
+
+
 class Runtime(ABC):
     """Opens backend sessions and runs turns on them.
 
@@ -233,6 +253,28 @@ class Runtime(ABC):
     async def status(self, handle: Handle) -> RuntimeStatus | None:
         """Ask how the handle is; None if the runtime cannot tell."""
         return None
+
+    async def capabilities(self, handle: Handle) -> Capabilities:
+        """Tell what `set_mode` and `set_config_option` accept on this handle."""
+        return Capabilities()
+
+    async def set_mode(self, handle: Handle, mode_id: str) -> None:
+        """Have the backend session go into a mode.  If cancelled, it may have.
+
+        Called between turns only, as is `set_config_option`.
+
+        Raises:
+            UnsupportedControl: it has no modes.
+        """
+        raise UnsupportedControl("this runtime cannot set modes")
+
+    async def set_config_option(self, handle: Handle, key: str, value: str) -> None:
+        """Set a configuration option of the backend session.  If cancelled, it may have happened.
+
+        Raises:
+            UnsupportedControl: it has no such option.
+        """
+        raise UnsupportedControl("this runtime cannot set configuration options")
 
     def is_alive(self, handle: Handle) -> bool:
         """Whether the handle can be used at all; False once its connection is gone."""

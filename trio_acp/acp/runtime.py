@@ -11,7 +11,7 @@ import trio
 
 from .._errors import RequestFailed, SessionInitFailed
 from .._service import open_service_scope, shielded
-from ..abc import Handle, Runtime, RuntimeStatus
+from ..abc import Handle, RuntimeStatus
 from .link import Link
 from .schema import (
     CloseSessionRequest,
@@ -25,6 +25,7 @@ from .schema import (
     ResumeSessionResponse,
 )
 from .session import AgentSession
+from .session_controls import RuntimeControls, current_mode
 
 if TYPE_CHECKING:
     import ssl
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ..abc import Dial, Done, EnsureRequest, EventSink, TurnRequest
-    from .schema import SessionModes
 
 CLOSE_LIMIT = 5.0
 """Seconds for all connections to close when the runtime is left; each has a shorter deadline of its own."""
@@ -46,7 +46,7 @@ class AcpHandle(Handle):
     session: AgentSession
 
 
-class AcpRuntime(Runtime):
+class AcpRuntime(RuntimeControls):
     """Speaks ACP v1 with an agent.
 
     Connects when a session first needs it, keeps one connection for all
@@ -238,7 +238,7 @@ class AcpRuntime(Runtime):
             details={
                 "agent": None if agent is None else f"{agent.name} {agent.version}",
                 "unanswered": session.unanswered,
-                "mode": None if session.modes is None else session.modes.current_mode_id,
+                "mode": current_mode(session),
                 "tolerated": dict(handle.link.connection.ignored),
             },
         )
@@ -304,7 +304,7 @@ class AcpRuntime(Runtime):
         if answer.session_id in link.sessions:
             raise SessionInitFailed(f"the agent gave a new session the id of an open one: {answer.session_id!r}")
         session = link.sessions[answer.session_id] = AgentSession(link.connection, answer.session_id, cwd)
-        session.modes = answer.modes
+        session.modes, session.config = answer.modes, answer.config_options
         return session
 
     async def _resume(self, link: Link, session_id: str, cwd: str) -> AgentSession:
@@ -313,13 +313,14 @@ class AcpRuntime(Runtime):
         # Entered before it is asked for: a handle that had the id must not close it at the agent any more.
         link.sessions[session_id] = session
         try:
-            session.modes = await self._reopen(link, session_id, cwd)
+            answer = await self._reopen(link, session_id, cwd)
+            session.modes, session.config = answer.modes, answer.config_options
         except BaseException:
             link.release(session)
             raise
         return session
 
-    async def _reopen(self, link: Link, session_id: str, cwd: str) -> SessionModes | None:
+    async def _reopen(self, link: Link, session_id: str, cwd: str) -> ResumeSessionResponse | LoadSessionResponse:
         offers = link.agent.agent_capabilities
         on_late = functools.partial(link.close_late, session_id=session_id)
         answer: ResumeSessionResponse | LoadSessionResponse | None = None
@@ -340,7 +341,7 @@ class AcpRuntime(Runtime):
                 raise SessionInitFailed("the agent can neither resume nor load sessions", detail="resume-failed")
             load = LoadSessionRequest(session_id=session_id, cwd=cwd, mcp_servers=())
             answer = await link.connection.call("session/load", load, LoadSessionResponse, on_late=on_late)
-        return answer.modes
+        return answer
 
     def _session(self, handle: Handle) -> AgentSession:
         assert isinstance(handle, AcpHandle)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
 import trio
 
 from .._errors import ConnectionLost, InvalidMessage, RequestFailed, TurnFailed
-from .._events import PermissionAnswered, ToolCall, UnknownUpdate
+from .._events import ConfigChanged, ModeChanged, PermissionAnswered, ToolCall, UnknownUpdate
 from .._permissions import choose_option
 from ..abc import Done, PermissionRequest
 from .codec import structure_update, unstructure
@@ -24,6 +25,7 @@ from .schema import (
 )
 
 if TYPE_CHECKING:
+    from .._events import ConfigOption
     from ..abc import Decision, EventSink, TurnRequest
     from .connection import Connection
     from .pending import PendingReply
@@ -35,6 +37,7 @@ _log = logging.getLogger(__name__)
 MAX_PERMISSIONS: Final = 16
 """Requests for permission that one session may have open; further ones are cancelled at once."""
 
+_KEPT_UPDATES: Final = frozenset({"config_option_update", "current_mode_update"})
 _CANCELLED: Final = RequestPermissionResponse(outcome=PermissionCancelled())
 
 
@@ -46,6 +49,7 @@ class AgentSession:
         self.id = session_id
         self.cwd = cwd
         self.modes: SessionModes | None = None
+        self.config: tuple[ConfigOption, ...] | None = None
         self._turn: TurnRequest | None = None
         self._sink: EventSink | None = None
         self._pending: PendingReply | None = None
@@ -103,12 +107,20 @@ class AgentSession:
 
     def on_update(self, raw: object, size: int) -> bool:
         """Turn an update into an event of the running turn; False if there is none, or its prompt is not sent yet."""
-        if self._sink is None or self._pending is None or not self._pending.sent:
+        running = self._sink is not None and self._pending is not None and self._pending.sent
+        # Between turns nobody reads, but what the session's options are now must be known for the next one.
+        if not running and not (isinstance(raw, dict) and raw.get("sessionUpdate") in _KEPT_UPDATES):
             return False
         malformed = self.connection.ignored["malformed-update"]
         event = structure_update(raw, on_invalid=self._on_invalid)
         if isinstance(event, UnknownUpdate) and malformed == self.connection.ignored["malformed-update"]:
             self.connection.count("unknown-update")
+        if isinstance(event, ConfigChanged):
+            self.config = event.options
+        elif isinstance(event, ModeChanged) and self.modes is not None:
+            self.modes = attrs.evolve(self.modes, current_mode_id=event.mode_id)
+        if not running or self._sink is None:
+            return True
         if isinstance(event, ToolCallUpdate):
             event = event.merged_into(self._tool_calls.get(event.id))
         if isinstance(event, ToolCall):

@@ -7,14 +7,18 @@ connection is closed, which rolls back, and the next job opens the file anew.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 import threading
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
+
 from .._errors import StoreError, UsageError
-from .._records import Owner, SessionRecord
+from .._records import Owner, RuntimeOptions, SessionRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +47,7 @@ MIGRATIONS: Final = (
         owner_manager_id TEXT
     )
     """,
+    "ALTER TABLE sessions ADD COLUMN options TEXT NOT NULL DEFAULT '{}'",
 )
 """One statement each; a file's `user_version` is how many of them it has had.  Append, never edit."""
 
@@ -52,28 +57,54 @@ _STAMPS: Final = """
 """
 _SELECT: Final = """
     SELECT key, agent, mode, cwd, session_id, agent_session_id, state, last_error, last_activity,
-           owner_pid, owner_start_time, owner_boot_id, owner_manager_id
+           owner_pid, owner_start_time, owner_boot_id, owner_manager_id, options
     FROM sessions
 """
 _SELECT_ONE: Final = _SELECT + "WHERE key = ?"
 _SELECT_ALL: Final = _SELECT + "ORDER BY key"
 _DELETE: Final = "DELETE FROM sessions WHERE key = ?"
-_PUT: Final = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT: Final = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 # Closing any descriptor of a file drops every POSIX lock that the process has on it, SQLite's included.
 # So a file may be created, and its descriptor closed, only while no other store of this process opens it.
 _creating = threading.Lock()
 
 
+_TEXTS: Final = ("mode", "model", "cwd", "permission_profile")
+
+
+def _options_to_json(options: RuntimeOptions) -> str:
+    return json.dumps(attrs.asdict(options, filter=lambda _, value: bool(value), value_serializer=_plain))
+
+
+def _plain(_: object, __: object, value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _options_from_json(text: str) -> RuntimeOptions:
+    """Read options; a member that has not its type is none, as if it had never been set."""
+    stored = json.loads(text)
+    if not isinstance(stored, dict):
+        raise ValueError("the options are no JSON object")
+    texts = {name: value for name in _TEXTS if isinstance(value := stored.get(name), str)}
+    seconds, extras = stored.get("timeout_seconds"), stored.get("extras")
+    return RuntimeOptions(
+        **texts,
+        timeout_seconds=seconds if type(seconds) is int else None,
+        extras={k: v for k, v in extras.items() if isinstance(v, str)} if isinstance(extras, dict) else {},
+    )
+
+
 def _to_row(record: SessionRecord) -> tuple[Any, ...]:
     r, o = record, record.owner
     owner = (None,) * 4 if o is None else (o.pid, o.start_time, o.boot_id, o.manager_id)
     ids = (r.session_id, r.agent_session_id)
-    return (r.key, r.agent, r.mode, r.cwd, *ids, r.state, r.last_error, r.last_activity, *owner)
+    options = _options_to_json(r.options)
+    return (r.key, r.agent, r.mode, r.cwd, *ids, r.state, r.last_error, r.last_activity, *owner, options)
 
 
 def _from_row(row: tuple[Any, ...]) -> SessionRecord:
-    key, agent, mode, cwd, session_id, agent_session_id, state, last_error, last_activity, pid, *rest = row
+    key, agent, mode, cwd, session_id, agent_session_id, state, last_error, last_activity, pid, *rest, options = row
     owner = None
     if pid is not None:
         start_time, boot_id, manager_id = rest
@@ -89,6 +120,7 @@ def _from_row(row: tuple[Any, ...]) -> SessionRecord:
         last_error=last_error,
         last_activity=last_activity,
         owner=owner,
+        options=_options_from_json(options),
     )
 
 
@@ -162,8 +194,8 @@ class Database:
     def _failures(self, operation: str) -> Iterator[None]:
         try:
             yield
-        # The last two come from binding a value that SQLite cannot hold: a lone surrogate, a huge int.
-        except (sqlite3.Error, OSError, UnicodeError, OverflowError) as error:
+        # The last two: a value that SQLite cannot hold, a lone surrogate or a huge int; options that cannot be read.
+        except (sqlite3.Error, OSError, OverflowError, ValueError) as error:
             detail = "store-busy" if _is_busy(error) else None
             raise StoreError(f"cannot {operation} in {self._path}: {error}", detail=detail) from error
 

@@ -29,6 +29,10 @@ MODES: Final = ("ask", "code")
 """The ids of the modes that every session offers."""
 
 
+CONFIG: Final = {"mode": MODES, "model": ("small", "large"), "effort": ("low", "high")}
+"""The configuration options of an agent with `config`, and the values each can have; the first is the default."""
+
+
 class Refused(Exception):
     """A request is answered with an error."""
 
@@ -91,6 +95,8 @@ class Methods:
                 return [self._opened(self._remembered(params), "resumed")]
             case "session/set_mode":
                 return self._set_mode(params)
+            case "session/set_config_option" if agent.config:
+                return self._set_config_option(params)
             case "session/close" if agent.close:
                 session = self._session(params)
                 if session.turn is not None:
@@ -148,9 +154,13 @@ class Methods:
         }
 
     def _opened(self, memory: RememberedSession, origin: str) -> Json:
-        self.sessions[memory.id] = OpenSession(memory, origin)
+        session = self.sessions[memory.id] = OpenSession(memory, origin)
         modes = [{"id": mode, "name": mode.capitalize()} for mode in MODES]
-        return {"modes": {"currentModeId": MODES[0], "availableModes": modes}}
+        opened: Json = {"modes": {"currentModeId": MODES[0], "availableModes": modes}}
+        if self._agent.config:
+            session.config = {key: values[0] for key, values in CONFIG.items()}
+            opened["configOptions"] = config_options(session)
+        return opened
 
     def _new(self, params: Json) -> list[Json]:
         cwd = self._checked_cwd(params)
@@ -200,6 +210,30 @@ class Methods:
             raise Refused(INVALID_PARAMS, "There is no such mode")
         session.mode = str(params["modeId"])
         return [_update(session.id, {"sessionUpdate": "current_mode_update", "currentModeId": session.mode}), {}]
+
+    def _set_config_option(self, params: Json) -> list[Json]:
+        session = self._session(params)
+        key, value = params.get("configId"), params.get("value")
+        if key not in session.config or value not in CONFIG[key]:
+            raise Refused(INVALID_PARAMS, "There is no such configuration option, or no such value")
+        session.config[key] = value
+        session.mode = session.config["mode"]
+        return [{"configOptions": config_options(session)}]
+
+
+def config_options(session: OpenSession) -> list[Json]:
+    """Return the configuration options of a session, as they are now."""
+    return [
+        {
+            "id": key,
+            "name": key.capitalize(),
+            "category": {"effort": "thought_level"}.get(key, key),
+            "type": "select",
+            "currentValue": value,
+            "options": [{"value": choice, "name": choice.capitalize()} for choice in CONFIG[key]],
+        }
+        for key, value in session.config.items()
+    ]
 
 
 def _auth_methods() -> list[Json]:

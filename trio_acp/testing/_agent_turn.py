@@ -28,6 +28,7 @@ class OpenSession:
         poisoned: The next permission fails without being asked.
         stuck_cancel: The next turn is cancelled from the start.
         calls: How many tool calls it has made up ids for.
+        config: The values of its configuration options.
     """
 
     memory: RememberedSession
@@ -37,6 +38,7 @@ class OpenSession:
     poisoned: bool = False
     stuck_cancel: bool = False
     calls: int = 0
+    config: dict[str, str] = attrs.field(factory=dict)
 
     @property
     def id(self) -> str:

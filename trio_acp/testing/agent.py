@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_acp.testing._agent_connection import Received, SendsBytes
-from trio_acp.testing._agent_methods import AUTH_METHODS, MODES
+from trio_acp.testing._agent_methods import AUTH_METHODS, CONFIG, MODES
 from trio_acp.testing._script import STEPS, WILD, ScriptError, Step, parse
 from trio_acp.testing._scripted_agent import ScriptedAgent
 from trio_acp.transports.stdio import stdio_server_transport
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AUTH_METHODS",
+    "CONFIG",
     "MODES",
     "STEPS",
     "WILD",
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--no-resume", dest="resume", action="store_false", help="do not offer session/resume")
     flag("--no-close", dest="close", action="store_false", help="do not offer session/close")
     flag("--refuse-resume", action="store_true", help='offer session/resume, and answer "method not found"')
+    flag("--config", action="store_true", help="offer configuration options, one of which is the mode")
     value("--protocol-version", type=int, default=1, metavar="N", help="answer this version (default: 1)")
     flag("--string-ids", action="store_true", help="number its own requests with strings")
     value("--initialize-delay", type=_seconds, default=0.0, metavar="S", help="answer initialize after S seconds")

@@ -1,6 +1,6 @@
 """`FakeRuntime`: a runtime without an agent, for tests under virtual time.
 
-Each of its four calls does what it was told: return, take some time, hang,
+Each of its calls does what it was told: return, take some time, hang,
 resist cancellation, or raise.  Everything it was asked is in `FakeRuntime.calls`.
 """
 
@@ -14,7 +14,7 @@ import trio
 
 from .._events import Event
 from .._service import shielded
-from ..abc import Done, EnsureRequest, EventSink, Handle, Runtime, RuntimeStatus, TurnRequest
+from ..abc import Capabilities, Done, EnsureRequest, EventSink, Handle, Runtime, RuntimeStatus, TurnRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -89,6 +89,9 @@ class FakeRuntime(Runtime):
             A turn without a `Done` step ends with ``Done()`` after its last step.
             A callable gets the `TurnRequest` and returns the steps.
         ensure: The steps of `ensure_session`; likewise `cancel`, `close`, `status`.
+        controls: The steps of `set_mode` and `set_config_option`, as a callable
+            of their arguments or for every call alike.
+        offers: What `capabilities` says; default: both controls, and any key.
         quiet: What `is_quiet` says.
         resumes: What `can_resume` says.
     """
@@ -101,11 +104,15 @@ class FakeRuntime(Runtime):
         cancel: Iterable[Step] = (),
         close: Iterable[Step] = (),
         status: Iterable[Step] = (),
+        controls: Iterable[Step] | Callable[[object], Iterable[Step]] = (),
+        offers: Capabilities | None = None,
         quiet: bool = False,
         resumes: bool = True,
     ) -> None:
         self.turn, self.ensure = turn, ensure
         self.on_cancel, self.on_close, self.on_status = cancel, close, status
+        self.on_control = controls
+        self.offers = offers or Capabilities(controls=frozenset({"session/set_mode", "session/set_config_option"}))
         self.quiet = quiet
         self.resumes = resumes
         self.calls: list[FakeCall] = []
@@ -159,6 +166,24 @@ class FakeRuntime(Runtime):
         self._note("status", handle, None)
         await self._do(self.on_status, None, None)
         return RuntimeStatus(summary="fake", session_id=handle.session_id)
+
+    async def capabilities(self, handle: Handle) -> Capabilities:
+        """Say what it was told to offer."""
+        self._note("capabilities", handle, None)
+        await trio.lowlevel.checkpoint()
+        return self.offers
+
+    async def set_mode(self, handle: Handle, mode_id: str) -> None:
+        """Do the `controls` steps."""
+        await self._control("set_mode", handle, mode_id)
+
+    async def set_config_option(self, handle: Handle, key: str, value: str) -> None:
+        """Do the `controls` steps."""
+        await self._control("set_config_option", handle, (key, value))
+
+    async def _control(self, name: str, handle: Handle, detail: object) -> None:
+        self._note(name, handle, detail)
+        await self._do(self.on_control(detail) if callable(self.on_control) else self.on_control, None, None)
 
     def is_alive(self, handle: Handle) -> bool:
         """Whether the handle was not put into `dead`."""

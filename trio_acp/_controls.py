@@ -1,0 +1,283 @@
+"""Options in a session's lane: changing them, and telling the backend before a turn.
+
+What is stored is the truth, and a handle remembers the signature of what its
+backend was told.  So one rule covers everything that can go wrong between the
+two: **the intent is stored first, with the signature forgotten; then the
+backend is told**.
+
+* The store fails: nothing changed.
+* The store does not answer in time, or the caller gives up meanwhile: the
+  change is taken back by the next write, and is not seen until then.
+* The backend refuses: the change is taken back.
+* Nobody knows what the backend did (its deadline passed, its connection was
+  lost, the caller gave up, the process died): the change stands, and the next
+  turn tells the backend again before anything else.
+
+What a backend cannot be told, to be elsewhere or to forget an option, needs
+another backend session: the handle is closed and the next operation reopens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import trio
+
+from ._ensure import ensure_runtime_handle
+from ._errors import AcpError, ConnectionLost, SessionMissing, StoreError, TurnFailed, UnsupportedControl
+from ._options import ConfigPair, config_pairs, merge, must_reopen, normalise, signature
+from ._records import RuntimeOptions
+from ._turn_state import as_acp_error
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from ._cache import CacheEntry
+    from ._context import Context
+    from ._records import SessionRecord
+    from ._requests import Control, Request
+    from .abc import Capabilities
+
+T = TypeVar("T")
+
+
+async def apply_controls(ctx: Context, request: Request, entry: CacheEntry, deadline: float) -> None:
+    """Tell the backend the session's options, unless it was told the same before.
+
+    If the request is to stop, it returns at once, and what was told is not known.
+
+    Raises:
+        UnsupportedControl: the backend does not have one of them.
+        TurnFailed: with detail ``"controls-timeout"``: the clock showed `deadline`.
+        AcpError: the runtime's own error.
+    """
+    options = normalise(entry.record.options)
+    wanted = signature(options)
+    if entry.applied == wanted:
+        return
+    entry.applied = None
+    if wanted != signature(RuntimeOptions()):
+        offered = await _capabilities(ctx, request, entry, deadline)
+        if offered is None:
+            return
+        if options.mode is not None:
+            _check_mode(offered)
+            if not await _tell(ctx, request, entry, deadline, options.mode):
+                return
+        for pair in config_pairs(options, offered.config_keys):
+            if not pair.required and "session/set_config_option" not in offered.controls:
+                continue
+            _check_pair(offered, pair)
+            try:
+                if not await _tell(ctx, request, entry, deadline, pair):
+                    return
+            except UnsupportedControl:
+                if pair.required:
+                    raise
+    entry.applied = wanted
+
+
+async def set_in_lane(
+    ctx: Context, control: Control, what: str | ConfigPair, changes: Mapping[str, Any]
+) -> RuntimeOptions | None:
+    """Open the session if need be, store the changed options and tell the backend this one: a mode or a pair.
+
+    Raises:
+        UnsupportedControl: the backend does not have it; nothing changed.
+        TurnFailed: with detail ``"setup-timeout"`` or ``"controls-timeout"``.
+        AcpError: what `ensure_runtime_handle`, the store or the runtime raised.
+    """
+    limits = ctx.settings.limits
+    opened_by = trio.current_time() + limits.setup
+    record = await _read(ctx, control, opened_by)
+    if record is None:
+        return None
+    entry = await ensure_runtime_handle(ctx, control, record, opened_by, cleanup=limits.cleanup)
+    if entry is None:
+        return None
+    deadline = trio.current_time() + limits.controls
+    before = entry.record.options
+    wanted = merge(before, changes)
+    offered = await _capabilities(ctx, control, entry, deadline)
+    if offered is None:
+        return None
+    if isinstance(what, ConfigPair):
+        _check_pair(offered, what)
+    else:
+        _check_mode(offered)
+    if await _store(ctx, control, entry.record, wanted, deadline) is None:
+        return None
+    try:
+        return wanted if await _tell(ctx, control, entry, deadline, what) else None
+    except AcpError as error:
+        if isinstance(error, ConnectionLost) or error.detail == "controls-timeout":
+            raise  # nobody knows what the backend did
+        refused = error
+    await _take_back(ctx, control, entry, before)
+    raise refused
+
+
+async def update_in_lane(ctx: Context, control: Control, changes: Mapping[str, Any]) -> RuntimeOptions | None:
+    """Store changed options; close the handle if the backend session cannot follow.
+
+    Raises:
+        InvalidOption: there would be too many extras.
+        SessionMissing: there is no such session.
+        StoreError: its metadata cannot be read or written.
+    """
+    deadline = trio.current_time() + ctx.settings.limits.controls
+    record = await _read(ctx, control, deadline)
+    if record is None:
+        return None
+    wanted = merge(record.options, changes)
+    reason = "options-changed" if must_reopen(normalise(record.options), wanted) else None
+    return await _replace(ctx, control, record, wanted, deadline, reason)
+
+
+async def reset_in_lane(ctx: Context, control: Control) -> RuntimeOptions | None:
+    """Store that there are no options, and close the handle, if there is one.
+
+    Raises:
+        SessionMissing: there is no such session.
+        StoreError: its metadata cannot be read or written.
+    """
+    deadline = trio.current_time() + ctx.settings.limits.controls
+    record = await _read(ctx, control, deadline)
+    if record is None:
+        return None
+    return await _replace(ctx, control, record, RuntimeOptions(), deadline, "reset-runtime-options")
+
+
+# -- the store ----------------------------------------------------------------
+
+
+async def _read(ctx: Context, control: Control, deadline: float) -> SessionRecord | None:
+    """Return the session's record; None if the control is to stop."""
+    entry = ctx.cache.get(control.key)
+    if entry is not None:
+        return entry.record
+
+    async def read() -> tuple[SessionRecord | None]:
+        return (await ctx.read(control.key),)
+
+    found = await control.interruptibly(deadline, read)
+    if control.stopping:
+        return None
+    if found is None:
+        raise StoreError(f"reading the metadata of {control.key!r} took too long", detail="store-timeout")
+    record: SessionRecord | None = found[0]
+    if record is None:
+        raise SessionMissing(f"there is no session {control.key!r}; start it first")
+    return record
+
+
+async def _store(
+    ctx: Context, control: Control, record: SessionRecord, options: RuntimeOptions, deadline: float
+) -> SessionRecord | None:
+    """Write other options, and what opening the session brought; None if the control is to stop."""
+    key = control.key
+    entry = ctx.cache.get(key)
+    if entry is not None:
+        entry.applied = None
+    pending = ctx.unsaved.get(key, {})
+    ids = {"session_id": record.session_id, "agent_session_id": record.agent_session_id, "cwd": record.cwd}
+    changes = {**pending, **ids, "options": options, "last_activity": ctx.wall_clock()}
+
+    async def write() -> tuple[SessionRecord | None]:
+        return (await ctx.store.update(key, lambda old: None if old is None else attrs.evolve(old, **changes)),)
+
+    found = await control.interruptibly(deadline, write)
+    if found is None:
+        ctx.unsaved[key] = {**pending, "options": record.options}  # it may still be written: taken back by the next
+        if control.stopping:
+            return None
+        raise StoreError(f"storing the options of {key!r} took too long", detail="store-timeout")
+    stored: SessionRecord | None = found[0]
+    if stored is None:
+        raise SessionMissing(f"the metadata of {key!r} was deleted meanwhile")
+    ctx.unsaved.pop(key, None)
+    if entry is not None:
+        entry.record = stored
+    return stored
+
+
+async def _replace(
+    ctx: Context,
+    control: Control,
+    record: SessionRecord,
+    options: RuntimeOptions,
+    deadline: float,
+    reason_to_close: str | None,
+) -> RuntimeOptions | None:
+    if await _store(ctx, control, record, options, deadline) is None:
+        return None
+    if reason_to_close is not None and (entry := ctx.cache.take_out(control.key)) is not None:
+        runtime = ctx.runtime(entry.record.agent)
+        await ctx.close_handle(runtime, entry.handle, reason_to_close, ctx.settings.limits.cleanup)
+    return options
+
+
+async def _take_back(ctx: Context, control: Control, entry: CacheEntry, before: RuntimeOptions) -> None:
+    """Store the old options again; if that fails, the next write does it."""
+    entry.record = attrs.evolve(entry.record, options=before)
+    await ctx.save(control, {"options": before}, trio.current_time() + ctx.settings.limits.cleanup)
+
+
+# -- the backend --------------------------------------------------------------
+
+
+def _check_mode(offered: Capabilities) -> None:
+    if "session/set_mode" not in offered.controls:
+        raise UnsupportedControl("the agent has no modes that could be set")
+
+
+def _check_pair(offered: Capabilities, pair: ConfigPair) -> None:
+    if "session/set_config_option" not in offered.controls:
+        raise UnsupportedControl(f"the agent has no configuration options, so {pair.key!r} cannot be set")
+    if offered.config_keys and pair.key not in offered.config_keys:
+        known = ", ".join(offered.config_keys)
+        raise UnsupportedControl(f"the agent has no configuration option {pair.key!r} (it has: {known})")
+
+
+async def _capabilities(ctx: Context, request: Request, entry: CacheEntry, deadline: float) -> Capabilities | None:
+    runtime = ctx.runtime(entry.record.agent)
+    found = await _call(ctx, request, entry, deadline, "capabilities", runtime.capabilities, entry.handle)
+    return None if found is None else found[0]
+
+
+async def _tell(
+    ctx: Context, request: Request, entry: CacheEntry, deadline: float, what: str | ConfigPair
+) -> tuple[None] | None:
+    runtime = ctx.runtime(entry.record.agent)
+    if isinstance(what, str):
+        return await _call(ctx, request, entry, deadline, "set_mode", runtime.set_mode, entry.handle, what)
+    name, call = "set_config_option", runtime.set_config_option
+    return await _call(ctx, request, entry, deadline, name, call, entry.handle, what.key, what.value)
+
+
+async def _call(
+    ctx: Context,
+    request: Request,
+    entry: CacheEntry,
+    deadline: float,
+    name: str,
+    async_fn: Callable[..., Awaitable[T]],
+    *args: object,
+) -> tuple[T] | None:
+    """Call the runtime in a task of its own; None if the request was to stop before the call ended.
+
+    A call that does not end although it was cancelled makes the handle suspect.
+    """
+    call = ctx.calls.start(name, async_fn, *args, on_end=request.poke)
+    if not await request.wait_for(call, deadline):
+        if not await ctx.calls.stop(call, reason=f"nobody waits for {name} any more"):
+            entry.suspect = True
+        if request.stopping:
+            return None
+        raise TurnFailed(f"{name} of session {request.key!r} took too long", detail="controls-timeout")
+    if not call.ok:
+        lost = TurnFailed(f"the adapter's {name} ended itself by cancellation", detail="adapter-error")
+        raise lost if call.error is None else as_acp_error(call.error)
+    result: Any = call.value
+    return (result,)
