@@ -34,7 +34,7 @@ async def main(argv: list[str]) -> None:
                         print(f"\n[{status}] {title}")
         print("\n", turn.outcome)
 
-        with trio.move_on_after(5) as scope:
+        with trio.move_on_after(1) as scope:
             print(await session.prompt("Think about it for an hour\nsleep 3600"))
         if scope.cancelled_caught:
             print("That took too long; the agent has been told to stop.")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
+import sqlite3
 import stat
 import sys
 from collections.abc import Callable
@@ -290,9 +292,18 @@ def test_the_agent_works_where_it_is_told_to(run: Run, tmp_path: Path) -> None:
     """--cwd is made absolute and given to the session."""
     code = run("hi", "--cwd", os.path.relpath(tmp_path), "--session", "k")[0]
     assert 0 == code
-    assert str(tmp_path).encode() in (tmp_path / "home" / "sessions.db").read_bytes() + b"".join(
-        path.read_bytes() for path in (tmp_path / "home").iterdir()
-    )
+    with contextlib.closing(sqlite3.connect(tmp_path / "home" / "sessions.db")) as database:
+        assert [(str(tmp_path.resolve()),)] == database.execute("select cwd from sessions").fetchall()
+
+
+def test_a_session_that_cannot_be_resumed_is_not_passed_off_as_the_old_one(
+    run: Run,
+) -> None:
+    """If the agent has forgotten the conversation, one line says that it begins anew."""
+    for expected in ("", "the agent cannot resume this session; the conversation begins anew\n"):
+        code, out, err = run("history", "--session", "k")
+        assert (0, expected) == (code, err)
+        assert "this session is new" in out
 
 
 async def test_text_that_the_locale_cannot_write() -> None:

@@ -85,6 +85,7 @@ from ._outcomes import Failed as Failed
 from ._outcomes import Outcome as Outcome
 from ._outcomes import Reply as Reply
 from ._outcomes import Stopped as Stopped
+from ._outcomes import StoppedBy as StoppedBy
 from ._outcomes import TimedOut as TimedOut
 from ._permissions import AllowAll as AllowAll
 from ._permissions import DenyAll as DenyAll
@@ -153,6 +154,7 @@ __all__ = [
     "Settings",
     "Statistics",
     "Stopped",
+    "StoppedBy",
     "StoreError",
     "TextContent",
     "TextDelta",

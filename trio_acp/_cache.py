@@ -1,7 +1,8 @@
 """The open handles, one for each live session.
 
 Synchronous and without I/O.  An entry owns its handle: whoever takes an entry
-out has to close the handle, and there is no other way out.
+out has to close the handle, and there is no other way out.  Its idle age counts
+from the last release of its session's lane; while the lane is busy it has none.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ._records import SessionRecord
+    from ._records import Origin, SessionRecord
     from .abc import Handle
 
 SUSPECT_TTL: Final = 60.0
@@ -27,6 +28,8 @@ class CacheEntry:
     Attributes:
         handle: The open backend session; compared by identity.
         record: Its metadata as last stored.
+        origin: Whether it was opened anew, resumed, or opened anew because
+            what was stored could not be resumed.
         suspect: True while the handle owes an answer: it must be found quiet
             or closed before it is used again.
         last_used: Trio's clock when its lane was last released.
@@ -34,6 +37,7 @@ class CacheEntry:
 
     handle: Handle
     record: SessionRecord
+    origin: Origin = "new"
     suspect: bool = False
     last_used: float = 0.0
 

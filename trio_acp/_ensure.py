@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import attrs
@@ -15,9 +16,11 @@ from .abc import EnsureRequest
 if TYPE_CHECKING:
     from ._capacity import Slot
     from ._context import Context
-    from ._records import SessionRecord
+    from ._records import Origin, SessionRecord
     from ._requests import Request
     from .abc import Handle, Runtime
+
+_log = logging.getLogger(__name__)
 
 
 async def ensure_runtime_handle(
@@ -55,16 +58,17 @@ async def ensure_runtime_handle(
     slot = await ctx.evictor.slot_for(request, deadline)
     if slot is None:
         return None
-    handle = await _open(ctx, request, runtime, record, resume, deadline, slot)
-    if handle is None:
+    opened = await _open(ctx, request, runtime, record, resume, deadline, slot)
+    if opened is None:
         return None
+    handle, origin = opened
     record = attrs.evolve(
         record,
         session_id=handle.session_id,
         agent_session_id=handle.agent_session_id,
         cwd=handle.cwd or record.cwd,
     )
-    entry = CacheEntry(handle=handle, record=record)
+    entry = CacheEntry(handle=handle, record=record, origin=origin)
     ctx.cache.put(request.key, entry)
     return entry
 
@@ -87,7 +91,7 @@ async def _open(
     resume: str | None,
     deadline: float,
     slot: Slot,
-) -> Handle | None:
+) -> tuple[Handle, Origin] | None:
     """Open a handle for a slot; if that fails the slot is given back, as soon as nothing can be open any more."""
 
     def ended() -> None:
@@ -103,6 +107,7 @@ async def _open(
         ctx.capacity.opened(slot, handle)
         ctx.close_late(runtime, handle)
 
+    origin: Origin = "new" if resume is None else "resumed"
     while True:
         ctx.trace("setup", request, resume=resume)
         wanted = EnsureRequest(key=request.key, mode=record.mode, cwd=record.cwd, resume=resume)
@@ -117,11 +122,12 @@ async def _open(
         handle: Handle | None = call.value
         if call.ok and handle is not None:
             ctx.capacity.opened(slot, handle)
-            return handle
+            return handle, origin
         error = as_acp_error(call.error) if call.error is not None else AcpError("the runtime returned no handle")
         if resume is None or error.detail != "resume-failed":
             ctx.capacity.release(slot)
             raise error
         # The agent does not know the conversation any more: the stored id is stale and is replaced by the new one.
         ctx.trace("resume_failed", request, resume=resume, error=str(error))
-        resume = None
+        _log.warning("session %s could not be resumed and begins anew: %s", request.key, error)
+        resume, origin = None, "replaced"

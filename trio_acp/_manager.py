@@ -109,6 +109,9 @@ class SessionManager:
     ) -> Session:
         """Open a session, or resume the stored one, and store its metadata.
 
+        If the agent cannot resume what is stored, the conversation begins anew;
+        `Session.origin` tells, and a warning is logged.
+
         If cancelled, what was opened here is closed again; metadata may have
         been stored.
 
@@ -134,7 +137,7 @@ class SessionManager:
         self._ctx.runtime(agent)
         record = SessionRecord(key=canonical_key(key), agent=agent, mode=mode, cwd=_absolute(cwd))
         session = Session(self._ctx, record.key)
-        await session.operate(lambda control: start_in_lane(self._ctx, control, record, fresh=fresh))
+        session.origin = await session.operate(lambda control: start_in_lane(self._ctx, control, record, fresh=fresh))
         return session
 
     def session(self, key: str) -> Session:

@@ -16,7 +16,7 @@ from ._turn_state import TurnState
 if TYPE_CHECKING:
     from ._cache import CacheEntry
     from ._context import Context
-    from ._records import Mode, SessionRecord, SessionState
+    from ._records import Mode, Origin, SessionRecord, SessionState
     from ._requests import Control
     from .abc import RuntimeStatus
 
@@ -60,8 +60,8 @@ class CloseReport:
     notice: str | None = None
 
 
-async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *, fresh: bool) -> None:
-    """Open, resume or reuse the session, and store its metadata.
+async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *, fresh: bool) -> Origin | None:
+    """Open, resume or reuse the session, and store its metadata; return which of these it was.
 
     If the metadata cannot be written, or the caller gave up, what was opened
     here is closed again.
@@ -75,7 +75,7 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
     deadline = trio.current_time() + limits.setup
     stored = await control.interruptibly(math.inf, _read, ctx, control.key, None, deadline)
     if control.stopping:
-        return
+        return None
     if stored is None or fresh:
         record = wanted
     elif (stored.agent, stored.mode) != (wanted.agent, wanted.mode):
@@ -93,7 +93,7 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
         before = None
     entry = await ensure_runtime_handle(ctx, control, record, deadline, cleanup=limits.cleanup)
     if entry is None:
-        return
+        return None
     stored = None
     try:
         stored = await _store_started(ctx, control, entry, deadline)
@@ -103,6 +103,7 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
             ctx.cache.take_out(control.key)
             with shielded(limits.cleanup + 2 * limits.join):
                 await ctx.close_handle(ctx.runtime(record.agent), entry.handle, "init-failed", limits.cleanup)
+    return None if stored is None else "reused" if entry is before else entry.origin
 
 
 async def _store_started(ctx: Context, control: Control, entry: CacheEntry, deadline: float) -> SessionRecord | None:

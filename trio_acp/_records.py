@@ -8,6 +8,8 @@ import attrs
 
 Mode: TypeAlias = Literal["persistent", "oneshot"]
 SessionState: TypeAlias = Literal["idle", "running", "error"]
+Origin: TypeAlias = Literal["new", "resumed", "replaced", "reused"]
+"""How an open backend session was come by: see `Session.origin`."""
 
 
 @attrs.frozen(kw_only=True)

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from ._actor import admit
-from ._errors import ManagerClosed, SessionClosed, UsageError
+from ._errors import InvalidOption, ManagerClosed, SessionClosed, UsageError
 from ._events import TextContent
 from ._operations import close_in_lane, describe, probe_in_lane
 from ._outcomes import Stopped
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._events import ContentBlock, Event
     from ._operations import CloseReport, SessionStatus
     from ._outcomes import Outcome, Reply, StoppedBy
-    from ._records import SessionRecord
+    from ._records import Origin, SessionRecord
     from ._requests import Request
 
 
@@ -34,12 +34,20 @@ class Session:
     """A session's address: cheap, without state of its own, valid as long as its manager.
 
     Got from `SessionManager.start_session` or `SessionManager.session`.
+
+    Attributes:
+        key: The session's canonical key.
+        origin: How `start_session` came by the agent's session: ``new``,
+            ``resumed``, ``reused`` (it was open), or ``replaced`` (what was
+            stored could not be resumed, so the conversation begins anew).
+            None if this address was not got from there.
     """
 
     def __init__(self, ctx: Context, key: str, *, record: SessionRecord | None = None) -> None:
         self._ctx = ctx
         self._record = record
         self.key = key
+        self.origin: Origin | None = None
 
     def __repr__(self) -> str:
         return f"<Session {self.key!r}>"
@@ -72,7 +80,8 @@ class Session:
 
         Raises:
             TurnTimedOut: the deadline passed, and `grace` more seconds.
-            TurnFailed: the turn ended with an error, which is its cause.
+            TurnFailed: the turn ended with an error, which is its cause: for a
+                session that does not exist, a `SessionMissing`.
             QueueFull: too many requests wait already.
             ManagerClosed: the manager is closing.
         """
@@ -179,7 +188,12 @@ class Session:
         if not isinstance(text, str):
             raise UsageError(f"a prompt must be text, not {type(text).__name__}", detail="invalid-prompt")
         settings = self._ctx.settings
-        limits = settings.limits if timeout is None else attrs.evolve(settings.limits, turn=timeout)
+        limits = settings.limits
+        if timeout is not None:
+            try:
+                limits = attrs.evolve(limits, turn=timeout)
+            except InvalidOption as error:
+                raise InvalidOption(f"timeout: {error}", detail="invalid-timeout") from error
         return TurnState(
             self.key,
             uuid.uuid4().hex,

@@ -35,6 +35,10 @@ class Writer(ABC):
     async def show(self, event: Event) -> None:
         """Show one event."""
 
+    async def note(self, line: str) -> None:
+        """Say something that is not part of the turn, on standard error."""
+        await self._stderr.write(f"{one_line(line)}\n")
+
     @abstractmethod
     async def finish(self, outcome: Outcome) -> None:
         """Show how the turn ended, as far as the form has words for it; errors are told elsewhere."""

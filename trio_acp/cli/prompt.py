@@ -90,7 +90,12 @@ def add_parser(commands: Commands) -> None:
     agent.add_argument("--stdio", metavar='"CMD ARG ..."', help="a program; words are split as a shell does it")
     option("--session", metavar="KEY", help="the session to resume or create")
     option("--cwd", metavar="DIR", help="the agent's working directory (default: the current one)")
-    option("--timeout", type=seconds, metavar="S", help="seconds that it may take")
+    option(
+        "--timeout",
+        type=seconds,
+        metavar="S",
+        help="seconds that it may take; then the agent is stopped, which takes up to 3 more",
+    )
     option("--store", type=Path, metavar="PATH", help=f"where sessions are kept (default: {store})")
     option(
         "--permissions",
@@ -125,7 +130,7 @@ def prompt(options: argparse.Namespace) -> int:
         fail("--store needs --session")
     if options.session is not None and not options.session.strip():
         fail("--session needs a name")
-    cwd = Path(options.cwd or ".").absolute()
+    cwd = Path(options.cwd or ".").resolve()
     if not cwd.is_dir():
         fail(f"--cwd: there is no directory {options.cwd}")
     log_to_stderr(logging.INFO if options.verbose else None)
@@ -221,6 +226,8 @@ async def _turn(job: _Job, manager: SessionManager) -> Outcome:
     mode: Mode = "oneshot" if job.key is None else "persistent"
     try:
         session = await manager.start_session(job.key or uuid.uuid4().hex, agent=_AGENT, cwd=job.cwd, mode=mode)
+        if session.origin == "replaced":
+            await job.writer.note("the agent cannot resume this session; the conversation begins anew")
         left = max(job.settings.limits.turn - (trio.current_time() - began), 0.001)
         async with session.turn(job.text, timeout=left) as turn:
             async for event in turn:

@@ -6,6 +6,7 @@ import argparse
 import functools
 import ipaddress
 import logging
+import shutil
 
 import trio
 
@@ -69,9 +70,11 @@ def serve(options: argparse.Namespace) -> int:
     """Run the command until a signal comes; return its exit code.
 
     Raises:
-        BackendUnavailable: the port cannot be had.
+        BackendUnavailable: there is no such program, or the port cannot be had.
     """
     log_to_stderr(logging.INFO if options.verbose else logging.WARNING)
+    if shutil.which(options.argv[0]) is None:
+        raise BackendUnavailable(f"there is no program {options.argv[0]!r}", detail="no-such-program")
     doorkeeper = Doorkeeper(dial=dial_stdio(options.argv), allowed_origins=frozenset(options.allow_origin))
     return run(functools.partial(_serve, doorkeeper, options.host, options.port))
 

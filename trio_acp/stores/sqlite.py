@@ -50,6 +50,9 @@ class SQLiteStore(SessionStore):
     whole in any case, and it comes before every update that is called later.
     The thread is never left behind: leaving the store waits for it.
 
+    The thread works in real time: under a `trio.testing.MockClock` that jumps,
+    every deadline passes before it has answered.  Use `MemoryStore` there.
+
     Args:
         path: The file.  ``~`` is the home directory.
         busy_timeout: How long one call waits for other users of the file, seconds.

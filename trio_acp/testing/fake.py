@@ -7,18 +7,17 @@ resist cancellation, or raise.  Everything it was asked is in `FakeRuntime.calls
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import attrs
 import trio
 
+from .._events import Event
 from .._service import shielded
 from ..abc import Done, EnsureRequest, EventSink, Handle, Runtime, RuntimeStatus, TurnRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from .._events import Event
 
 
 @attrs.frozen
@@ -59,6 +58,8 @@ class Run:
 
     function: Callable[[EventSink | None], object]
 
+
+_EVENTS = get_args(Event)
 
 Step: TypeAlias = "Event | Sleep | Hang | Swallow | Raise | Run | Done"
 
@@ -186,7 +187,7 @@ class FakeRuntime(Runtime):
                     raise error
                 case Run(function=function):
                     function(events)
-                case event if events is not None:
+                case event if events is not None and isinstance(event, _EVENTS):
                     events.send(event)
                 case _:
                     raise TypeError(f"{step!r} is no step for this call")

@@ -1,0 +1,83 @@
+"""What the README and the examples show is run as it stands there."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+import trio_acp
+from trio_acp.testing import ScriptedAgent, dial_agent
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+def run_block(marker: str, tmp_path: Path, **names: Any) -> dict[str, Any]:
+    """Run the one block of the README that contains `marker`; return its names."""
+    (block,) = [block for block in BLOCKS if marker in block]
+    path = tmp_path / "block.py"
+    path.write_text(block)
+    return runpy.run_path(str(path), init_globals=names)
+
+
+def test_the_readme_has_the_blocks_that_are_run_here() -> None:
+    """No Python block of the README goes untested."""
+    assert 3 == len(BLOCKS)
+
+
+def test_the_readmes_program_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The embedding example streams a turn and asks another, here with the scripted agent for the real one."""
+
+    def websocket(url: str) -> trio_acp.AcpRuntime:
+        assert "ws://127.0.0.1:8137/acp" == url
+        return trio_acp.AcpRuntime(dial_agent(ScriptedAgent()))
+
+    monkeypatch.setattr(trio_acp.AcpRuntime, "websocket", websocket)
+    monkeypatch.chdir(tmp_path)
+    run_block("trio.run(main)", tmp_path)
+    shown = capsys.readouterr().out
+    assert "You said: Explain this traceback" in shown
+    assert "Completed(stop_reason='end_turn')" in shown
+    assert "You said: Summarise the repository" in shown
+    assert (tmp_path / "sessions.db").exists()
+
+
+def test_the_readmes_policy_decides(tmp_path: Path) -> None:
+    """The policy allows reads and denies the rest."""
+
+    async def main() -> None:
+        runtimes = {"agent": trio_acp.AcpRuntime(dial_agent(ScriptedAgent()))}
+        names = run_block("class ReadsOnly", tmp_path, trio_acp=trio_acp, runtimes=runtimes)
+        async with names["manager"] as manager:
+            session = await manager.start_session("k", agent="agent", cwd="/repo")
+            assert "selected allow" in str(await session.prompt("permission Look kind=read"))
+            assert "selected reject" in str(await session.prompt("permission Delete kind=edit"))
+
+    trio.run(main)
+
+
+def test_the_readmes_test_passes(tmp_path: Path) -> None:
+    """The example of a test is a test that passes."""
+    names = run_block("autojump_clock", tmp_path, trio_acp=trio_acp, pytest=pytest)
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    trio.run(names["test_my_app_survives_an_agent_that_hangs"], clock, clock=clock)
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+def test_an_example_runs(example: str) -> None:
+    """Each example ends well and without a word on standard error."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / example)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "Completed" in done.stdout
