@@ -379,3 +379,19 @@ async def test_everybody_who_waits_for_room_gets_it(autojump_clock: trio.testing
             assert [] == prompts(agent)
             unclogged.set()
     assert 5 == len(prompts(agent))
+
+
+@pytest.mark.parametrize(
+    ("offers", "evicted"), [({}, 1), ({"resume": False}, 1), ({"resume": False, "load": False}, 0)]
+)
+async def test_only_sessions_the_agent_can_resume_are_closed_for_being_idle(
+    offers: dict[str, Any], evicted: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """After `idle_ttl` the next prompt finds the conversation again, whatever the agent offers."""
+    settings = trio_acp.Settings(idle_ttl=10)
+    async with managed(ScriptedAgent(**offers), settings=settings) as manager:
+        session = await manager.start_session("k", agent="agent", cwd="/repo")
+        await session.prompt("say one")
+        await trio.sleep(20)
+        assert evicted == manager.statistics().evicted
+        assert "I remember 1 earlier turns" in str(await session.prompt("history"))

@@ -69,7 +69,9 @@ TOLERATED: Final = {
     "update for another session": Tolerated(script="other-session", counted="update-outside-a-turn"),
     "update outside a turn": Tolerated(script="late 2", counted="update-outside-a-turn"),
     "update without a session": Tolerated(script='notify session/update {"update": {}}', counted="malformed-update"),
-    "unknown variant": Tolerated(script=update(sessionUpdate="novelty", x=1), event="UnknownUpdate"),
+    "unknown variant": Tolerated(
+        script=update(sessionUpdate="novelty", x=1), counted="unknown-update", event="UnknownUpdate"
+    ),
     "no variant": Tolerated(script=update(x=1), counted="malformed-update", event="UnknownUpdate"),
     "required member missing": Tolerated(
         script=update(sessionUpdate="tool_call", title="T"), counted="malformed-update", event="UnknownUpdate"

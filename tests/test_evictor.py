@@ -125,6 +125,17 @@ async def test_a_busy_session_is_never_evicted(autojump_clock: MockClock) -> Non
         assert [0.25 + 3 * T + 0.5] == times(runtime, "close")
 
 
+async def test_a_conversation_that_cannot_be_resumed_is_not_closed_for_being_idle(autojump_clock: MockClock) -> None:
+    """It would be lost: it stays open, however idle, and makes no room either; the evictor sleeps meanwhile."""
+    runtime = FakeRuntime(resumes=False)
+    async with manager_of(runtime, room_for(1)) as manager:
+        await manager.start_session("k", agent="fake")
+        await trio.sleep(10 * TTL)
+        assert [] == times(runtime, "close")
+        with pytest.raises(TooManySessions):
+            await manager.start_session("other", agent="fake")
+
+
 async def test_each_session_has_its_own_time(autojump_clock: MockClock) -> None:
     """One task closes them all, each at its second; between them it sleeps."""
     runtime = FakeRuntime()

@@ -55,6 +55,15 @@ async def test_a_hung_turn_returns_at_the_exact_second(
     check_trace(recorder)
 
 
+async def test_a_cancel_that_takes_its_time_leaves_less_for_the_join(autojump_clock: MockClock) -> None:
+    """Asking for the end and waiting for it share one cleanup: a slow `cancel` does not add a join to it."""
+    async with one_session(FakeRuntime([Hang()], cancel=[Sleep(C - J / 2)])) as (_manager, session):
+        began = trio.current_time()
+        with pytest.raises(TurnTimedOut):
+            await session.prompt("x")
+        assert pytest.approx(T + G + C) == trio.current_time() - began
+
+
 @pytest.mark.parametrize(("run", "cancel", "close", "mode"), CASES)
 async def test_a_cancelled_caller_returns_at_the_exact_second(
     run: str, cancel: str, close: str, mode: Mode, autojump_clock: MockClock

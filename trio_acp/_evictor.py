@@ -67,15 +67,14 @@ class Evictor:
         ctx, now = self._ctx, trio.current_time()
         if ctx.closing:
             return
-        for key, entry in ctx.cache.idle(ctx.queue.is_idle):
+        for key, entry in self._candidates():
             self._look_again(key, entry)
             if entry.expires(ctx.settings.idle_ttl) <= now:
                 self._evict(key, entry)
 
     def make_room(self) -> bool:
         """Start closing the clean handle that is idle for longest, expired or not; False if there is none."""
-        ctx = self._ctx
-        for key, entry in ctx.cache.idle(ctx.queue.is_idle):
+        for key, entry in self._candidates():
             self._look_again(key, entry)
             if not entry.suspect:
                 self._evict(key, entry)
@@ -118,9 +117,22 @@ class Evictor:
     # -- helpers --------------------------------------------------------------
 
     def _next_expiry(self) -> float:
-        ctx = self._ctx
-        entries = ctx.cache.idle(ctx.queue.is_idle)
-        return min((entry.expires(ctx.settings.idle_ttl) for _, entry in entries), default=math.inf)
+        ttl = self._ctx.settings.idle_ttl
+        return min((entry.expires(ttl) for _, entry in self._candidates()), default=math.inf)
+
+    def _candidates(self) -> list[tuple[str, CacheEntry]]:
+        """Return the idle entries that lose nothing by being closed, the longest idle first."""
+        idle = self._ctx.cache.idle(self._ctx.queue.is_idle)
+        return [(key, entry) for key, entry in idle if self._loses_nothing(key, entry)]
+
+    def _loses_nothing(self, key: str, entry: CacheEntry) -> bool:
+        if entry.record.mode == "oneshot":
+            return True
+        try:
+            return self._ctx.runtime(entry.record.agent).can_resume(entry.handle)
+        except Exception:  # noqa: BLE001 - an adapter's fault: its session stays open, the others are not concerned
+            _log.exception("the runtime could not tell whether the session of %s can be resumed", key)
+            return False
 
     def _look_again(self, key: str, entry: CacheEntry) -> None:
         """A suspect handle whose late answer has come is clean."""

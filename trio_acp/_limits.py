@@ -61,8 +61,9 @@ class Settings:
     Attributes:
         limits: The default deadlines of every turn.
         idle_ttl: Seconds after which an unused backend session is closed; the
-            next request resumes it.  ``math.inf`` keeps them open, except those
-            that still owe an answer, which are closed after 60 s.
+            next request resumes it.  One that cannot be resumed stays open.
+            ``math.inf`` keeps them all open, except those that still owe an
+            answer, which are closed after 60 s.
         max_sessions: Backend sessions that may be open at once, those being
             opened or closed included.  Who needs another one closes the
             longest idle; `TooManySessions` if none is idle.  None: any number.

@@ -19,14 +19,15 @@ The machine
 
 Causes are entries in the turn's log, appended synchronously by whoever has
 one: the caller, `cancel`, `close`, leaving the block, the deadline, shutdown,
-the adapter's end or error, an overfull buffer.  The first entry decides, once;
-later ones are kept and change nothing.  Whether a cancel scope "caught"
+the adapter's end or error, an overfull buffer.  The first entry decides, once
+(except that the one retry begins with an empty log); later ones are kept and
+change nothing.  Whether a cancel scope "caught"
 anything is never asked: between "woken" and "run" a cause can arrive.
 
 The ladder, if `run_turn` is still alive when the outcome is decided:
 
 1. `cancel`, while `run_turn` is still alive, within C of the first cause;
-2. once it has returned, `run_turn` has J to end by itself;
+2. once it has returned, `run_turn` has J, within the same C, to end by itself;
 3. both are cancelled, and have J to obey;
 4. a oneshot is closed, within another C;
 5. if `cancel` did not return properly or `run_turn` did not end, the handle is
@@ -250,9 +251,10 @@ async def _stop_backend(ctx: Context, turn: TurnState, entry: CacheEntry, call: 
         ctx.trace("ladder.cancel", turn)
         reason = first.reason or first.kind
         cancelling = ctx.calls.start("cancel", runtime.cancel, entry.handle, reason)
-        if await cancelling.wait(first.time + turn.limits.cleanup) and cancelling.ok:
+        budget_end = first.time + turn.limits.cleanup
+        if await cancelling.wait(budget_end) and cancelling.ok:
             ctx.trace("ladder.join", turn)
-            await call.wait(trio.current_time() + turn.limits.join)
+            await call.wait(min(budget_end, trio.current_time() + turn.limits.join))
     unfinished = [c for c in (cancelling, call) if c is not None and not c.finished]
     if unfinished:
         ctx.trace("ladder.stop", turn)

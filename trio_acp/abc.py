@@ -238,6 +238,13 @@ class Runtime(ABC):
         """Whether the handle can be used at all; False once its connection is gone."""
         return True
 
+    def can_resume(self, handle: Handle) -> bool:
+        """Whether `ensure_session` can come back to this session after it was closed.
+
+        One that cannot be resumed is not closed for being idle: its conversation would be lost.
+        """
+        return True
+
     def is_quiet(self, handle: Handle) -> bool:
         """Whether nothing of an earlier turn is unanswered on the handle.
 

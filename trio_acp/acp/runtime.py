@@ -248,6 +248,12 @@ class AcpRuntime(Runtime):
         assert isinstance(handle, AcpHandle)
         return handle.link.connection.usable
 
+    def can_resume(self, handle: Handle) -> bool:
+        """Whether the agent offers ``session/resume`` or ``session/load``."""
+        assert isinstance(handle, AcpHandle)
+        offers = handle.link.agent.agent_capabilities
+        return offers.load_session or offers.session_capabilities.resume
+
     def is_quiet(self, handle: Handle) -> bool:
         """Whether the late answer of the last prompt has come meanwhile."""
         return not self._session(handle).unanswered

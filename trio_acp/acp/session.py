@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from .._errors import ConnectionLost, InvalidMessage, RequestFailed, TurnFailed
-from .._events import PermissionAnswered, ToolCall
+from .._events import PermissionAnswered, ToolCall, UnknownUpdate
 from .._permissions import choose_option
 from ..abc import Done, PermissionRequest
 from .codec import structure_update, unstructure
@@ -105,7 +105,10 @@ class AgentSession:
         """Turn an update into an event of the running turn; False if there is none, or its prompt is not sent yet."""
         if self._sink is None or self._pending is None or not self._pending.sent:
             return False
+        malformed = self.connection.ignored["malformed-update"]
         event = structure_update(raw, on_invalid=self._on_invalid)
+        if isinstance(event, UnknownUpdate) and malformed == self.connection.ignored["malformed-update"]:
+            self.connection.count("unknown-update")
         if isinstance(event, ToolCallUpdate):
             event = event.merged_into(self._tool_calls.get(event.id))
         if isinstance(event, ToolCall):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from .._errors import AcpError, TurnFailed, TurnTimedOut
+from .._errors import AcpError, RequestFailed, TurnTimedOut
 from .._events import PermissionAnswered
 from .._limits import Limits, Settings
 from .._manager import open_session_manager
@@ -231,7 +231,7 @@ async def _turn(job: _Job, manager: SessionManager) -> Outcome:
         left = max(job.settings.limits.turn - (trio.current_time() - began), 0.001)
         async with session.turn(job.text, timeout=left) as turn:
             async for event in turn:
-                if isinstance(event, PermissionAnswered) and event.decision != "allow":
+                if isinstance(event, PermissionAnswered) and event.decision != "allow" and not job.approve:
                     job.refused = event
                 await job.writer.show(event)
     except TurnTimedOut as error:
@@ -250,7 +250,8 @@ def _judge(job: _Job, outcome: Outcome) -> int:
     match outcome:
         case Failed(error=error):
             code = exit_code(error)
-            denied = isinstance(error, TurnFailed) and job.refused is not None and code != TIMEOUT
+            # A crash or a lost connection after a denial is not because of it; an answer that is an error may be.
+            denied = isinstance(error.__cause__, RequestFailed) and job.refused is not None
             job.complaint = str(error) + (refusal if denied else "")
             return DENIED if denied else code
         case Completed(stop_reason="refusal") if job.refused is not None:

@@ -90,6 +90,7 @@ class FakeRuntime(Runtime):
             A callable gets the `TurnRequest` and returns the steps.
         ensure: The steps of `ensure_session`; likewise `cancel`, `close`, `status`.
         quiet: What `is_quiet` says.
+        resumes: What `can_resume` says.
     """
 
     def __init__(
@@ -101,10 +102,12 @@ class FakeRuntime(Runtime):
         close: Iterable[Step] = (),
         status: Iterable[Step] = (),
         quiet: bool = False,
+        resumes: bool = True,
     ) -> None:
         self.turn, self.ensure = turn, ensure
         self.on_cancel, self.on_close, self.on_status = cancel, close, status
         self.quiet = quiet
+        self.resumes = resumes
         self.calls: list[FakeCall] = []
         self.open: set[Handle] = set()
         self.dead: set[Handle] = set()
@@ -160,6 +163,10 @@ class FakeRuntime(Runtime):
     def is_alive(self, handle: Handle) -> bool:
         """Whether the handle was not put into `dead`."""
         return handle not in self.dead
+
+    def can_resume(self, handle: Handle) -> bool:
+        """Return what it was told to say."""
+        return self.resumes
 
     def is_quiet(self, handle: Handle) -> bool:
         """Return what it was told to say."""
