@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -552,6 +554,61 @@ async def test_a_session_keeps_its_slot_when_it_replaces_its_handle(why: str, au
         assert (["too-many-sessions"], 1) == ([error.detail for error in refused], trio.current_time())
         assert (1, CapacityUse(1, 1)) == (runtime.most, manager.statistics().capacity)
         assert manager.is_live("k")
+
+
+async def test_a_kept_slot_passes_by_those_in_line(autojump_clock: MockClock) -> None:
+    """A turn that is tried again opens as soon as its own old handle is closed, whoever has waited for longer."""
+    runtime = Counting(close=[Sleep(1.75)])
+    async with manager_of(runtime, room_for(2)) as manager, trio.open_nursery() as nursery:
+        await manager.start_session("idle", agent="fake")
+        session = await manager.start_session("k", agent="fake")
+        attempts: list[list[Step]] = [[Sleep(0.5), Raise(TurnFailed("nothing was started", retryable=True))], []]
+        steps = iter(attempts)
+        runtime.turn = lambda _: next(steps)
+        nursery.start_soon(session.prompt, "x")
+        await trio.sleep(0.25)
+        nursery.start_soon(functools.partial(manager.start_session, "new", agent="fake"))
+        await wait_all_tasks_blocked()
+        runtime.on_close = [Sleep(1)]
+        await trio.sleep(2)
+        assert ([0.0, 1.5], [2.0]) == tuple(times(runtime, "ensure_session", key) for key in ("k", "new"))
+        assert 2 == runtime.most
+
+
+async def test_a_oneshot_is_tried_again_in_its_own_slot(autojump_clock: MockClock) -> None:
+    """Nothing is awaited between giving up the old handle and asking for room."""
+    runtime = Counting(close=[Sleep(1)])
+    steps = iter([[Raise(TurnFailed("nothing was started", retryable=True))], []])
+    runtime.turn = lambda _: next(steps)
+    async with manager_of(runtime, room_for(1)) as manager:
+        assert Completed() == (await manager.ask("x", agent="fake")).outcome
+        assert ([0.0, 1.0], 1) == (times(runtime, "ensure_session"), runtime.most)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("ends", ["opened", "failed"])
+def test_giving_up_while_opening_gives_the_slot_back(ends: str, after: bool) -> None:
+    """Whatever step the caller is cancelled at."""
+    fired = 0
+    for n in range(1, 60):
+        scope = trio.CancelScope()
+        step = AtStep(n, scope.cancel, after=after)
+        runtime = Counting(ensure=[Raise(SessionInitFailed("planted"))] if ends == "failed" else [])
+        run_virtual(functools.partial(_give_up, runtime, scope, step), step)
+        fired += step.fired
+        if not step.fired:
+            break
+    assert 4 <= fired < 59
+
+
+async def _give_up(runtime: Counting, scope: trio.CancelScope, step: AtStep) -> None:
+    async with manager_of(runtime, room_for(1)) as manager:
+        step.armed = True
+        with scope, contextlib.suppress(TurnFailed):
+            await manager.ask("x", agent="fake")
+        step.armed = False
+        await wait_all_tasks_blocked()
+        assert (0, CapacityUse(0, 1)) == (runtime.now, manager.statistics().capacity)
 
 
 async def test_a_slot_kept_for_nothing_is_free(autojump_clock: MockClock) -> None:

@@ -1,7 +1,8 @@
 """The open handles, one for each live session.
 
 Synchronous and without I/O.  An entry owns its handle: whoever takes an entry
-out has to close the handle, and there is no other way out.
+out has to close the handle, and there is no other way out.  Its idle age counts
+from the last release of its session's lane; while the lane is busy it has none.
 """
 
 from __future__ import annotations
