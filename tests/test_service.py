@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from trio_acp._service import open_service_scope, shielded
+from trio_acp._service import ServiceScope, shielded
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -34,7 +34,7 @@ async def test_service_tasks_outlive_the_cancelled_body(autojump_clock: MockCloc
     """The body sees the cancellation first; the tasks serve until its cleanup is done, and are then cancelled."""
     served: list[float] = []
     with trio.move_on_after(1) as scope:
-        async with open_service_scope("s") as nursery:
+        async with ServiceScope("s") as nursery:
             request = trio.Event()
 
             async def serve() -> None:
@@ -57,7 +57,7 @@ async def test_entering_when_already_cancelled(autojump_clock: MockClock) -> Non
     """It can be entered, used and left; the body is cancelled at its first checkpoint."""
     with trio.CancelScope() as scope:
         scope.cancel()
-        async with open_service_scope("s") as nursery:
+        async with ServiceScope("s") as nursery:
             nursery.start_soon(trio.sleep_forever)
             await trio.lowlevel.checkpoint()
             pytest.fail("the body went on")
@@ -68,7 +68,7 @@ async def test_the_bodys_exception_leaves_bare(autojump_clock: MockClock) -> Non
     """The same object, in no group, with tasks running."""
     error = LookupError("mine")
     with pytest.raises(LookupError) as caught:
-        async with open_service_scope("s") as nursery:
+        async with ServiceScope("s") as nursery:
             nursery.start_soon(trio.sleep_forever)
             await trio.lowlevel.checkpoint()
             raise error
@@ -83,7 +83,7 @@ async def test_a_task_that_raises_ends_the_body(autojump_clock: MockClock) -> No
         raise LookupError("crash")
 
     with pytest.RaisesGroup(LookupError, flatten_subgroups=True):
-        async with open_service_scope("s") as nursery:
+        async with ServiceScope("s") as nursery:
             nursery.start_soon(crash)
             await trio.sleep_forever()
     assert 1 == trio.current_time()
@@ -98,7 +98,7 @@ async def test_a_resisting_task_is_reported(autojump_clock: MockClock, caplog: p
                 nursery.start_soon(trio.sleep, 12, name="child")
                 await trio.sleep(12)
 
-    async with open_service_scope("s") as nursery:
+    async with ServiceScope("s") as nursery:
         nursery.start_soon(parent, name="parent")
         await trio.lowlevel.checkpoint()
     assert 12 == trio.current_time()

@@ -196,7 +196,8 @@ class ToolCall:
 
     Attributes:
         id: The agent's id of the call.
-        title: What the tool is doing, for people.  Agent-supplied: see `safe_text`.
+        title: What the tool is doing, for people.  The agent's words: make them safe
+            before they reach a terminal or a page.
         kind: read, edit, delete, move, search, execute, think, fetch, switch_mode, other.
         status: pending, in_progress, completed, failed.
     """

@@ -9,7 +9,7 @@ import attrs
 
 from ._errors import InvalidOption
 
-_MUST_BE_FINITE = frozenset({"grace", "cleanup", "settle", "join"})
+_MUST_BE_FINITE = frozenset({"grace", "cleanup", "join"})
 
 
 def _positive_seconds(instance: object, attribute: attrs.Attribute[float], value: Any) -> None:
@@ -32,7 +32,7 @@ def _positive_count(instance: object, attribute: attrs.Attribute[int], value: An
 class Limits:
     """The deadlines of a turn and of the calls around it, in seconds.
 
-    ``math.inf`` switches a limit off; `grace`, `cleanup`, `settle` and `join`
+    ``math.inf`` switches a limit off; `grace`, `cleanup` and `join`
     must be finite, because a shielded cleanup depends on each of them.
 
     Attributes:
@@ -42,7 +42,6 @@ class Limits:
         setup: For connecting and opening a session, within `turn`.
         probe: For one status request.
         controls: For applying a session's options, within `setup` if a turn does it.
-        settle: For the work after a turn that its caller does not wait for.
         join: For a call to end by itself once it has no more reason to run.
     """
 
@@ -52,7 +51,6 @@ class Limits:
     setup: float = attrs.field(default=60.0, validator=_positive_seconds)
     probe: float = attrs.field(default=5.0, validator=_positive_seconds)
     controls: float = attrs.field(default=15.0, validator=_positive_seconds)
-    settle: float = attrs.field(default=5.0, validator=_positive_seconds)
     join: float = attrs.field(default=0.1, validator=_positive_seconds)
 
 
@@ -70,7 +68,7 @@ class Settings:
             opened or closed included.  Who needs another one closes the
             longest idle; `TooManySessions` if none is idle.  None: any number.
         max_queued: Requests that may wait behind the running one of a session.
-        max_buffered: Bytes of events that may wait for the consumer of one turn.
+        max_buffered: Characters of events that may wait for the consumer of one turn.
     """
 
     limits: Limits = attrs.field(factory=Limits)

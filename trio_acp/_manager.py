@@ -22,7 +22,7 @@ from ._owner import current_owner
 from ._permissions import DenyAll
 from ._records import SessionRecord
 from ._requests import Control
-from ._service import open_service_scope, shielded
+from ._service import ServiceScope, shielded
 from ._session import Session
 from ._turn import settle
 from ._turn_state import TurnState
@@ -54,10 +54,13 @@ async def open_session_manager(
     Entering connects to nothing and starts no agent; that happens when a
     session needs it.  Leaving, however it happens, admits nothing more, stops
     running and queued turns (`Stopped` by ``shutdown``), closes all sessions
-    in parallel, and ends every task, socket and process it started: within
-    ``2 * cleanup`` seconds for the turns and `cleanup` for the sessions.  The
-    body's exception leaves as it is.  If cancelled, leaving does the same,
-    within the same bound, and then `trio.Cancelled` goes on.
+    in parallel, and ends every task, socket and process it started.  This takes
+    at most ``2 * cleanup`` seconds for all turns together, `cleanup` for all
+    sessions (each plus ``2 * join``), then what each runtime needs to hang up
+    (`AcpRuntime`: 5 seconds) and the store to finish a write; a task that
+    resists cancellation is waited for and reported.  The body's exception
+    leaves as it is.  If cancelled, leaving does the same, within the same
+    bound, and then `trio.Cancelled` goes on.
 
     Args:
         runtimes: The adapters by the name under which sessions ask for them.
@@ -70,7 +73,7 @@ async def open_session_manager(
     async with AsyncExitStack() as stack:
         entered_store = await stack.enter_async_context(store if store is not None else MemoryStore())
         entered = {name: await stack.enter_async_context(runtime) for name, runtime in runtimes.items()}
-        nursery = await stack.enter_async_context(open_service_scope("actors"))
+        nursery = await stack.enter_async_context(ServiceScope("actors"))
         ctx = Context(
             runtimes=entered,
             store=entered_store,
@@ -129,15 +132,18 @@ class SessionManager:
             BackendUnavailable: the agent cannot be reached.
             AuthenticationRequired: the agent wants to be authenticated first.
             SessionInitFailed: the agent refused.
+            WireError: the connection was lost, or the agent's answer makes no sense.
             TooManySessions: `max_sessions` are open, and none of them is idle and clean.
             TurnFailed: with detail ``setup-timeout``: it took more than `setup` seconds.
             StoreError: metadata cannot be read or written; nothing stays open.
             ManagerClosed: the manager is closing.
+            UsageError: there is nothing in the key, the directory is not
+                absolute, or too many requests wait.
         """
         self._ctx.runtime(agent)
         record = SessionRecord(key=canonical_key(key), agent=agent, mode=mode, cwd=_absolute(cwd))
         session = Session(self._ctx, record.key)
-        session.origin = await session.operate(lambda control: start_in_lane(self._ctx, control, record, fresh=fresh))
+        session.origin = await session._operate(lambda control: start_in_lane(self._ctx, control, record, fresh=fresh))
         return session
 
     def session(self, key: str) -> Session:

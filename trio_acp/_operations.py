@@ -76,7 +76,7 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
     """
     limits = ctx.settings.limits
     deadline = trio.current_time() + limits.setup
-    stored = await control.interruptibly(math.inf, _read, ctx, control.key, None, deadline)
+    stored = await control.interruptibly(math.inf, _read, ctx, control.key, deadline)
     if control.stopping:
         return None
     if stored is None or fresh:
@@ -142,7 +142,7 @@ async def close_in_lane(ctx: Context, control: Control, reason: str, *, forget: 
     return CloseReport(closed, "the backend did not close the session properly in time" if failed else None)
 
 
-async def probe_in_lane(ctx: Context, control: Control, ephemeral: SessionRecord | None) -> SessionStatus | None:
+async def probe_in_lane(ctx: Context, control: Control) -> SessionStatus | None:
     """Ask the runtime how a live session is, within `probe` seconds, and describe the session."""
     entry = ctx.cache.get(control.key)
     answer: RuntimeStatus | None = None
@@ -152,13 +152,11 @@ async def probe_in_lane(ctx: Context, control: Control, ephemeral: SessionRecord
         if not await control.wait_for(call, trio.current_time() + ctx.settings.limits.probe):
             await ctx.calls.stop(call, reason="the status request took too long")
         answer = call.value
-    status: SessionStatus | None = await control.interruptibly(math.inf, describe, ctx, control.key, ephemeral, answer)
+    status: SessionStatus | None = await control.interruptibly(math.inf, describe, ctx, control.key, answer)
     return status
 
 
-async def describe(
-    ctx: Context, key: str, ephemeral: SessionRecord | None, answer: RuntimeStatus | None = None
-) -> SessionStatus:
+async def describe(ctx: Context, key: str, answer: RuntimeStatus | None = None) -> SessionStatus:
     """Describe a session from what the manager and the store know.
 
     Raises:
@@ -167,9 +165,7 @@ async def describe(
     """
     entry = ctx.cache.get(key)
     record = (
-        entry.record
-        if entry is not None
-        else await _read(ctx, key, ephemeral, trio.current_time() + ctx.settings.limits.probe)
+        entry.record if entry is not None else await _read(ctx, key, trio.current_time() + ctx.settings.limits.probe)
     )
     if record is None:
         raise SessionMissing(f"there is no session {key!r}; start it first")
@@ -191,9 +187,7 @@ async def describe(
     )
 
 
-async def _read(ctx: Context, key: str, ephemeral: SessionRecord | None, deadline: float) -> SessionRecord | None:
-    if ephemeral is not None:
-        return ephemeral
+async def _read(ctx: Context, key: str, deadline: float) -> SessionRecord | None:
     with trio.move_on_at(deadline):
         return await ctx.read(key)
     raise StoreError(f"reading the metadata of {key!r} took too long", detail="store-timeout")

@@ -134,8 +134,3 @@ class ServiceScope:
         assert self._inner is not None
         for task in _descendants(self._inner):
             _log.warning("%s: task %s does not end; it waits at %s", self._name, task.name, await_stack(task))
-
-
-def open_service_scope(name: str) -> ServiceScope:
-    """Return an async context manager that yields the nursery of a `ServiceScope`."""
-    return ServiceScope(name)

@@ -142,13 +142,13 @@ class Session(SessionControls):
             ManagerClosed: the manager is closing.
         """
         if self._ctx.queue.is_idle(self.key):
-            status: SessionStatus = await self.operate(lambda control: probe_in_lane(self._ctx, control, self._record))
+            status: SessionStatus = await self._operate(lambda control: probe_in_lane(self._ctx, control))
             return status
-        return await describe(self._ctx, self.key, self._record)
+        return await describe(self._ctx, self.key)
 
     # -- helpers ----------------------------------------------------------------
 
-    async def operate(self, run: Callable[[Control], Awaitable[Any]]) -> Any:
+    async def _operate(self, run: Callable[[Control], Awaitable[Any]]) -> Any:
         """Carry out an operation in this session's lane, and return its result.
 
         If cancelled while it waits, it did not happen; later, it is told to
@@ -158,7 +158,7 @@ class Session(SessionControls):
         return await self._carry_out(run)
 
     async def _carry_out(self, run: Callable[[Control], Awaitable[Any]]) -> Any:
-        self.admit(control := Control(self.key, uuid.uuid4().hex, run))
+        self._admit(control := Control(self.key, uuid.uuid4().hex, run))
         try:
             await control.settled.wait()
         except trio.Cancelled:
@@ -172,7 +172,7 @@ class Session(SessionControls):
             raise control.error
         return control.result
 
-    def admit(self, request: Request) -> None:
+    def _admit(self, request: Request) -> None:
         """Put a request into this session's lane.
 
         Raises:
@@ -288,7 +288,7 @@ class Turn:
         if ctx.instrument is not None:
             state.on_cause = lambda cause: ctx.trace("cause", state, cause=cause.kind, reason=cause.reason)
             state.on_first_event = lambda: ctx.trace("first_event", state)
-        self._session.admit(state)
+        self._session._admit(state)
         self._entered = True
         state.owner_task = task
         ctx.counters.admitted()

@@ -25,7 +25,7 @@ class SessionControls:
 
     _ctx: Context
 
-    async def operate(self, run: Callable[[Control], Awaitable[Any]]) -> Any:
+    async def _operate(self, run: Callable[[Control], Awaitable[Any]]) -> Any:
         """Carry out an operation in this session's lane, and return its result."""
         raise NotImplementedError
 
@@ -51,7 +51,7 @@ class SessionControls:
             ManagerClosed: the manager is closing.
         """
         changes = check_changes({"mode": mode})
-        options: RuntimeOptions = await self.operate(
+        options: RuntimeOptions = await self._operate(
             lambda control: set_in_lane(self._ctx, control, changes["mode"], changes)
         )
         return options
@@ -77,10 +77,10 @@ class SessionControls:
         changes = changes_of_config(key, value)
         options: RuntimeOptions
         if changes.keys() & {"cwd", "timeout_seconds"}:
-            options = await self.operate(lambda control: update_in_lane(self._ctx, control, changes))
+            options = await self._operate(lambda control: update_in_lane(self._ctx, control, changes))
         else:
             pair = ConfigPair(key, value)
-            options = await self.operate(lambda control: set_in_lane(self._ctx, control, pair, changes))
+            options = await self._operate(lambda control: set_in_lane(self._ctx, control, pair, changes))
         return options
 
     async def update_options(self, **changes: Unpack[OptionChanges]) -> RuntimeOptions:
@@ -102,7 +102,7 @@ class SessionControls:
             ManagerClosed: the manager is closing.
         """
         checked = check_changes(changes)
-        options: RuntimeOptions = await self.operate(lambda control: update_in_lane(self._ctx, control, checked))
+        options: RuntimeOptions = await self._operate(lambda control: update_in_lane(self._ctx, control, checked))
         return options
 
     async def reset_options(self) -> RuntimeOptions:
@@ -119,5 +119,5 @@ class SessionControls:
             StoreError: the options cannot be stored within `controls` seconds.
             ManagerClosed: the manager is closing.
         """
-        options: RuntimeOptions = await self.operate(lambda control: reset_in_lane(self._ctx, control))
+        options: RuntimeOptions = await self._operate(lambda control: reset_in_lane(self._ctx, control))
         return options

@@ -44,7 +44,7 @@ class Cause:
 
 
 class Phase(enum.Enum):
-    """Where a turn is.  `TRANSITIONS` has every step it can take."""
+    """Where a turn is.  `TRANSITIONS` has every step but one: whatever fails, a turn can always be settled."""
 
     QUEUED = "queued"
     PREPARING = "preparing"
@@ -130,7 +130,7 @@ class TurnState(Request):
 
     @property
     def stopping(self) -> bool:
-        """Whether the outcome is decided."""
+        """Whether the outcome is decided, unless the one retry begins the log anew."""
         return bool(self.log)
 
     @property
@@ -206,7 +206,8 @@ class TurnState(Request):
         if self._buffered and self._buffered + size > self._max_buffered:
             self._gate_open = False
             slow = TurnFailed(
-                f"more than {self._max_buffered} bytes of events waited for the consumer", detail="consumer-too-slow"
+                f"more than {self._max_buffered} characters of events waited for the consumer",
+                detail="consumer-too-slow",
             )
             self.note(Cause(kind="failure", time=trio.current_time(), error=slow))
             return False

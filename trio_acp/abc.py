@@ -132,7 +132,7 @@ class EventSink(Protocol):
         """Hand over one event; never blocks.
 
         Args:
-            size: Its bytes on the wire, for the limit on what may wait; estimated if None.
+            size: Its characters on the wire, for the limit on what may wait; estimated if None.
 
         Returns:
             False if the turn takes nothing more: it is over, or its consumer is too slow.
@@ -243,15 +243,19 @@ class Runtime(ABC):
     async def cancel(self, handle: Handle, reason: str) -> None:
         """Stop the running turn; return when the backend *has stopped* it.
 
-        Called at most once for a turn, while `run_turn` is alive.
+        Called at most once for a turn, while `run_turn` is alive.  If cancelled,
+        the turn may still be running: the handle is not reused as it is.
         """
 
     @abstractmethod
     async def close(self, handle: Handle, reason: str) -> None:
-        """Release the handle.  It is not used again, whatever happens here."""
+        """Release the handle.  It is not used again, whatever happens here.
+
+        If cancelled, what it holds is released when the runtime is left.
+        """
 
     async def status(self, handle: Handle) -> RuntimeStatus | None:
-        """Ask how the handle is; None if the runtime cannot tell."""
+        """Ask how the handle is; None if the runtime cannot tell.  If cancelled, nothing happened."""
         return None
 
     async def capabilities(self, handle: Handle) -> Capabilities:
@@ -318,7 +322,7 @@ class SessionStore(ABC):
 
     @abstractmethod
     async def read(self, key: str) -> SessionRecord | None:
-        """Return the record under a canonical key, or None.
+        """Return the record under a canonical key, or None.  If cancelled, nothing happened.
 
         Raises:
             StoreError: it cannot be read.
@@ -328,13 +332,16 @@ class SessionStore(ABC):
     async def update(self, key: str, mutate: Mutate) -> SessionRecord | None:
         """Replace a record by ``mutate(record)`` in one atomic step; return what is stored then.
 
+        If cancelled, it happened or not, as a whole; one that works in a thread
+        may still do it, but before any later update.
+
         Raises:
             StoreError: it cannot be read or written; nothing changed.
         """
 
     @abstractmethod
     async def list(self) -> tuple[SessionRecord, ...]:
-        """Return every record, ordered by key.
+        """Return every record, ordered by key.  If cancelled, nothing happened.
 
         Raises:
             StoreError: they cannot be read.
@@ -381,7 +388,8 @@ class PermissionPolicy(ABC):
 
         Runs in a task of its own, which is cancelled when the turn is asked to
         stop.  An exception denies.  The option is then chosen by its kind; if
-        none fits, the request is cancelled.
+        none fits, the request is cancelled.  If cancelled, the agent has been
+        answered already, and what it decides is not looked at.
         """
 
 

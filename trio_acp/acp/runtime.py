@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from .._errors import RequestFailed, SessionInitFailed
-from .._service import open_service_scope, shielded
+from .._service import ServiceScope, shielded
 from ..abc import Handle, RuntimeStatus
 from .link import Link
 from .schema import (
@@ -73,7 +73,7 @@ class AcpRuntime(RuntimeControls):
         self._connect_timeout = connect_timeout
         self._stall = stall
         self._auth_method = auth_method
-        self._scope = open_service_scope("connections")
+        self._scope = ServiceScope("connections")
         self._nursery: trio.Nursery | None = None
         self._current: Link | None = None
         self._links: set[Link] = set()
@@ -174,7 +174,7 @@ class AcpRuntime(RuntimeControls):
         except KeyboardInterrupt as error:
             interrupt = error  # raised below: the scope has to be left first
         self._nursery = None
-        self._scope, scope = open_service_scope("connections"), self._scope
+        self._scope, scope = ServiceScope("connections"), self._scope
         await scope.__aexit__(exc_type, exc, tb)
         if interrupt is not None:
             raise interrupt

@@ -242,33 +242,6 @@ class CloseSessionRequest:
 
 
 @attrs.frozen(kw_only=True)
-class ListSessionsRequest:
-    """``session/list``: one page of the agent's sessions."""
-
-    cwd: str | None = None
-    cursor: str | None = None
-
-
-@attrs.frozen(kw_only=True)
-class ListedSession:
-    """A session as the agent lists it."""
-
-    session_id: str
-    cwd: str
-    title: str | None = None
-    updated_at: str | None = None
-    additional_directories: tuple[str, ...] = ()
-
-
-@attrs.frozen(kw_only=True)
-class ListSessionsResponse:
-    """One page of sessions; without `next_cursor` it is the last."""
-
-    sessions: tuple[ListedSession, ...]
-    next_cursor: str | None = None
-
-
-@attrs.frozen(kw_only=True)
 class SetModeRequest:
     """``session/set_mode``."""
 
@@ -338,18 +311,6 @@ class CancelNotification:
     """``session/cancel``: stop the running turn."""
 
     session_id: str
-
-
-@attrs.frozen(kw_only=True)
-class SessionNotification:
-    """``session/update``; `update` is still JSON, for `codec.structure_update`.
-
-    So an update that nobody waits for is not looked at, and a malformed one
-    costs neither the turn nor the connection.
-    """
-
-    session_id: str
-    update: Any
 
 
 @attrs.frozen(kw_only=True)

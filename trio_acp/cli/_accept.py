@@ -11,7 +11,7 @@ import trio
 import trio_websocket
 from wsproto.utilities import LocalProtocolError
 
-from .._service import open_service_scope, shielded
+from .._service import ServiceScope, shielded
 from ..transports.websocket import MAX_MESSAGE, websocket_server_transport
 from ._bridge import STALL, Bridge
 
@@ -120,7 +120,7 @@ class Doorkeeper:
         If cancelled, client and agent are ended within their deadlines.
         """
         try:
-            async with open_service_scope("client") as readers:
+            async with ServiceScope("client") as readers:
                 reception = _Reception(stream)
                 readers.start_soon(reception.run)
                 bridge = None

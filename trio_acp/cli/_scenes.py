@@ -10,7 +10,7 @@ import trio
 from .._errors import AcpError, TurnTimedOut
 from .._events import PermissionAnswered, TextDelta, ToolCall
 from .._outcomes import Completed, Stopped
-from .._service import open_service_scope
+from .._service import ServiceScope
 from ..abc import PermissionPolicy
 from ._text import one_line, safe_text
 
@@ -146,7 +146,7 @@ async def _queue(stage: Stage, manager: SessionManager, session: Session) -> Non
 
     await stage.prompt(first)
     said: list[str] = []
-    async with open_service_scope("second prompt") as nursery:
+    async with ServiceScope("second prompt") as nursery:
         async with session.turn(first) as turn:
             async for event in turn:
                 if not isinstance(event, TextDelta):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .._service import open_service_scope
+from .._service import ServiceScope
 from ._exits import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def run(command: Callable[[], Awaitable[int]]) -> int:
 async def _until_signal(command: Callable[[], Awaitable[int]]) -> int:
     code = INTERRUPTED
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with open_service_scope("signals") as nursery:
+        async with ServiceScope("signals") as nursery:
             with trio.CancelScope() as scope:
                 nursery.start_soon(_watch, signals, scope)
                 code = await command()

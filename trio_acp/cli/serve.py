@@ -11,7 +11,7 @@ import shutil
 import trio
 
 from .._errors import BackendUnavailable
-from .._service import open_service_scope
+from .._service import ServiceScope
 from ..transports.stdio import dial_stdio
 from ._accept import PATH, Doorkeeper
 from ._logging import log_to_stderr
@@ -85,7 +85,7 @@ async def _serve(doorkeeper: Doorkeeper, host: str, port: int) -> int:
     except OSError as error:
         raise BackendUnavailable(f"cannot listen on {host} port {port}: {error.strerror}", detail="port") from error
     # Clients are told to go once this has ended; they have their own deadlines for it.
-    async with open_service_scope("serve") as nursery:
+    async with ServiceScope("serve") as nursery:
         nursery.start_soon(trio.serve_listeners, doorkeeper.serve, listeners)
         actual = listeners[0].socket.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host

@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from trio_acp._errors import ConnectionLost, InvalidOption, MessageTooLarge
-from trio_acp._service import open_service_scope, shielded
+from trio_acp._service import ServiceScope, shielded
 from trio_acp.abc import Transport
 
 from ._agent_process import AgentProcess, open_agent_process
@@ -236,7 +236,7 @@ class _StdioDial:
     @asynccontextmanager
     async def _start(self) -> AsyncIterator[StdioTransport]:
         # Opened first: nothing can come between the start of the process and the tasks that look after it.
-        async with open_service_scope("stdio") as nursery:
+        async with ServiceScope("stdio") as nursery:
             process = await open_agent_process(self.argv, cwd=self.cwd, env=self.env, close_timeout=self.close_timeout)
             transport = StdioTransport(process, self.program, max_message=self.max_message)
             try:

@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from trio_acp._errors import BackendUnavailable, InvalidOption
-from trio_acp._service import open_service_scope, shielded
+from trio_acp._service import ServiceScope, shielded
 
 from ._checks import MAX_MESSAGE, require_max_message, require_seconds
 from ._cookies import Cookies
@@ -287,7 +287,7 @@ async def _open_websocket(
     watched = WatchedStream(stream)
     try:
         # The reader must outlive the body, its cleanup included: without it nothing sent gets an answer.
-        async with open_service_scope("websocket") as nursery:
+        async with ServiceScope("websocket") as nursery:
             handshake = Handshake(watched)
             nursery.start_soon(handshake.run, host, resource, headers, subprotocols, max_message)
             connection = await handshake.result(shown, deadline)
