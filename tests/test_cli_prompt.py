@@ -296,6 +296,20 @@ def test_the_agent_works_where_it_is_told_to(run: Run, tmp_path: Path) -> None:
         assert [(str(tmp_path.resolve()),)] == database.execute("select cwd from sessions").fetchall()
 
 
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("permission! Write", 5),
+        ("permission Write; error -32603 I was not allowed to", 5),
+        ("permission Write; crash 3", 1),
+        ("permission Write; say I went on without", 0),
+    ],
+)
+def test_a_denial_is_blamed_only_for_what_came_of_it(run: Run, script: str, code: int) -> None:
+    """Exit code 5 means: refused or failed with an answer after a denial; a crash after one is a crash."""
+    assert code == run(script)[0]
+
+
 def test_a_session_that_cannot_be_resumed_is_not_passed_off_as_the_old_one(
     run: Run,
 ) -> None:
