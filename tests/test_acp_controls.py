@@ -12,7 +12,7 @@ import trio.testing
 import trio_acp
 from tests.acp_kit import managed, received, session_with
 from trio_acp.abc import Capabilities
-from trio_acp.acp.runtime import AcpHandle
+from trio_acp.acp.link import AcpHandle
 from trio_acp.acp.session import AgentSession
 from trio_acp.acp.session_controls import current_mode
 from trio_acp.testing import ScriptedAgent, dial_agent
@@ -156,7 +156,7 @@ async def test_the_scripted_agent_has_what_it_advertises(autojump_clock: trio.te
 async def test_an_agent_without_modes_has_none(autojump_clock: trio.testing.MockClock) -> None:
     """It offers nothing to set, and says so of a call that comes all the same."""
     link: Any = None
-    session = AgentSession(link, "s", "/repo")
+    session = AgentSession(link, "s")
     handle = AcpHandle(key="k", link=link, session=session)
     runtime = trio_acp.AcpRuntime(dial_agent(ScriptedAgent()))
     assert Capabilities() == await runtime.capabilities(handle)

@@ -395,3 +395,11 @@ async def test_only_sessions_the_agent_can_resume_are_closed_for_being_idle(
         await trio.sleep(20)
         assert evicted == manager.statistics().evicted
         assert "I remember 1 earlier turns" in str(await session.prompt("history"))
+
+
+@pytest.mark.parametrize("option", ["connect_timeout", "stall"])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), True, "3"])
+def test_seconds_that_cannot_be_are_refused_when_the_runtime_is_made(option: str, seconds: Any) -> None:
+    """`InvalidOption` names the option."""
+    with pytest.raises(trio_acp.InvalidOption, match=option):
+        trio_acp.AcpRuntime(dial_agent(ScriptedAgent()), **{option: seconds})

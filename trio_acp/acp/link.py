@@ -12,6 +12,7 @@ from copy import copy
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import trio
 
 from .._errors import (
@@ -23,6 +24,7 @@ from .._errors import (
     RequestFailed,
     SessionInitFailed,
 )
+from ..abc import Handle
 from .codec import structure
 from .connection import Connection, RequestRefused
 from .schema import (
@@ -245,6 +247,14 @@ class Link:
             self.connection.count("permission-of-unknown-session")
             return {"outcome": {"outcome": "cancelled"}}
         return await session.ask_permission(request_id, asked)
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class AcpHandle(Handle):
+    """A handle of `AcpRuntime`: an agent's session on a link."""
+
+    link: Link
+    session: AgentSession
 
 
 def _sole(error: Exception) -> Exception:

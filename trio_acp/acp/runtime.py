@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
 from .._errors import RequestFailed, SessionInitFailed
 from .._service import ServiceScope, shielded
 from ..abc import Handle, RuntimeStatus
-from .link import Link
+from ..transports._checks import require_seconds
+from .link import AcpHandle, Link
 from .schema import (
     CloseSessionRequest,
     EmptyResponse,
@@ -38,14 +39,6 @@ CLOSE_LIMIT = 5.0
 """Seconds for all connections to close when the runtime is left; each has a shorter deadline of its own."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
-class AcpHandle(Handle):
-    """A handle of `AcpRuntime`: an agent's session on a link."""
-
-    link: Link
-    session: AgentSession
-
-
 class AcpRuntime(RuntimeControls):
     """Speaks ACP v1 with an agent.
 
@@ -56,9 +49,13 @@ class AcpRuntime(RuntimeControls):
     Args:
         dial: Opens a connection; see `websocket` and `stdio`.
         connect_timeout: Seconds for connecting, initializing and authenticating.
-        stall: Seconds after which a write that does not end breaks the connection.
+        stall: Seconds after which a write that does not end breaks the connection;
+            ``math.inf`` for never.
         auth_method: The id of the agent's authentication method to use on each
             new connection.
+
+    Raises:
+        InvalidOption: a number of seconds cannot be one.
     """
 
     def __init__(
@@ -69,6 +66,9 @@ class AcpRuntime(RuntimeControls):
         stall: float = 30.0,
         auth_method: str | None = None,
     ) -> None:
+        require_seconds("connect_timeout", connect_timeout)
+        if stall != math.inf:
+            require_seconds("stall", stall)
         self._dial = dial
         self._connect_timeout = connect_timeout
         self._stall = stall
@@ -103,9 +103,7 @@ class AcpRuntime(RuntimeControls):
             ssl_context: For ``wss``; default: the system's trust store.
             ping_interval: Seconds between pings, at least 20; None sends none.
             allow_insecure: Send a token over ``ws`` to another machine all the same.
-            connect_timeout: Seconds for connecting, initializing and authenticating.
-            stall: Seconds after which a write that does not end breaks the connection.
-            auth_method: The id of the agent's authentication method to use.
+            connect_timeout: As for the class, like `stall` and `auth_method`.
 
         Raises:
             InvalidOption: the URL, a header or the ping interval cannot be used.
@@ -144,9 +142,7 @@ class AcpRuntime(RuntimeControls):
             argv: The program and its arguments; no shell is involved.
             cwd: Where it runs.
             env: Its whole environment; None inherits ours.
-            connect_timeout: Seconds for starting, initializing and authenticating.
-            stall: Seconds after which a write that does not end breaks the connection.
-            auth_method: The id of the agent's authentication method to use.
+            connect_timeout: As for the class, like `stall` and `auth_method`.
         """
         from ..transports.stdio import dial_stdio
 
@@ -303,13 +299,13 @@ class AcpRuntime(RuntimeControls):
         answer = await link.connection.call("session/new", request, NewSessionResponse, on_late=link.close_late)
         if answer.session_id in link.sessions:
             raise SessionInitFailed(f"the agent gave a new session the id of an open one: {answer.session_id!r}")
-        session = link.sessions[answer.session_id] = AgentSession(link.connection, answer.session_id, cwd)
+        session = link.sessions[answer.session_id] = AgentSession(link.connection, answer.session_id)
         session.modes, session.config = answer.modes, answer.config_options
         return session
 
     async def _resume(self, link: Link, session_id: str, cwd: str) -> AgentSession:
         """Resume, or else load.  What a load replays finds no running turn and is dropped."""
-        session = AgentSession(link.connection, session_id, cwd)
+        session = AgentSession(link.connection, session_id)
         # Entered before it is asked for: a handle that had the id must not close it at the agent any more.
         link.sessions[session_id] = session
         try:

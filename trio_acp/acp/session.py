@@ -44,10 +44,9 @@ _CANCELLED: Final = RequestPermissionResponse(outcome=PermissionCancelled())
 class AgentSession:
     """One session of an agent; at most one prompt of it is unanswered at any time."""
 
-    def __init__(self, connection: Connection, session_id: str, cwd: str) -> None:
+    def __init__(self, connection: Connection, session_id: str) -> None:
         self.connection = connection
         self.id = session_id
-        self.cwd = cwd
         self.modes: SessionModes | None = None
         self.config: tuple[ConfigOption, ...] | None = None
         self._turn: TurnRequest | None = None
