@@ -6,6 +6,7 @@ Everything here is decided without an `await`; the only waiting is
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
@@ -22,7 +23,7 @@ class Ending(Protocol):
         """Whether it has ended."""
 
 
-class Request:
+class Request(ABC):
     """Something a session was asked to do; it waits in the session's lane."""
 
     def __init__(self, key: str, request_id: str) -> None:
@@ -33,9 +34,9 @@ class Request:
         self._interrupted: trio.CancelScope | None = None
 
     @property
+    @abstractmethod
     def stopping(self) -> bool:
         """Whether something has asked for this request's end."""
-        raise NotImplementedError
 
     def poke(self) -> None:
         """Wake the actor, if it waits for this request."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from ._controls import reset_in_lane, set_in_lane, update_in_lane
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ._requests import Control
 
 
-class SessionControls:
+class SessionControls(ABC):
     """Changes the options of a session, each change an operation in its lane.
 
     Options are stored with the session.  Every turn runs with them: the
@@ -25,9 +26,9 @@ class SessionControls:
 
     _ctx: Context
 
+    @abstractmethod
     async def _operate(self, run: Callable[[Control], Awaitable[Any]]) -> Any:
         """Carry out an operation in this session's lane, and return its result."""
-        raise NotImplementedError
 
     async def set_mode(self, mode: str) -> RuntimeOptions:
         """Have the agent go into a mode, now, and keep it there for later turns; opens the session if need be.

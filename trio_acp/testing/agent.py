@@ -7,7 +7,7 @@ In a test, over any transport::
 
 As a process that speaks over its standard input and output::
 
-    python -m trio_acp.testing.agent --state-dir /tmp/agent
+    python -m trio_acp.testing.agent --state-dir DIR
 
 A prompt is a script: steps separated by newlines or semicolons, such as
 ``say Hello; tool Read the file kind=read; permission! Write it; sleep 2``.
