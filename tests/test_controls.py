@@ -22,6 +22,7 @@ from trio_acp import (
     RequestFailed,
     RuntimeOptions,
     Session,
+    SessionInitFailed,
     SessionMissing,
     SessionRecord,
     Settings,
@@ -684,3 +685,41 @@ def test_a_turn_runs_with_what_is_stored_wherever_a_change_was_cancelled(name: s
     while cancelled_at(n, CHANGES[name], after=after, live=live):
         n += 1
     assert n > 4
+
+
+# -- together with closing what is idle ------------------------------------------
+
+
+async def test_a_turn_that_failed_at_its_controls_keeps_the_new_conversation(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A conversation that replaced one that was lost is what later turns are in, evicted or not."""
+    forgotten = SessionInitFailed("unknown session", detail="resume-failed")
+    refusals = [REFUSED]
+    runtime = FakeRuntime(
+        ensure=lambda request: [Raise(forgotten)] if request.resume == "lost" else [],
+        controls=lambda _: [Raise(refusals.pop())] if refusals else [],
+    )
+    store = MemoryStore()
+    record = SessionRecord(key="k", agent="fake", session_id="lost", options=RuntimeOptions(mode="plan"))
+    await store.update("k", lambda _: record)
+    async with open_session_manager({"fake": runtime}, store=store, settings=Settings(idle_ttl=10)) as manager:
+        session = manager.session("k")
+        with pytest.raises(TurnFailed):
+            await session.prompt("refused")
+        await session.prompt("x")
+        await trio.sleep(20)
+        assert not manager.is_live("k")
+        await session.prompt("y")
+    resumed = [call.detail.resume for call in runtime.calls if call.name == "ensure_session"]
+    assert ["lost", None, "fake-1"] == resumed
+
+
+@pytest.mark.parametrize("seconds", [0, -1])
+async def test_a_stored_timeout_that_says_nothing_is_none(seconds: int, autojump_clock: trio.testing.MockClock) -> None:
+    """What is stored may be older than a rule: it fails no turn."""
+    store = MemoryStore()
+    record = SessionRecord(key="k", agent="fake", options=RuntimeOptions(timeout_seconds=seconds))
+    await store.update("k", lambda _: record)
+    async with open_session_manager({"fake": FakeRuntime()}, store=store) as manager:
+        await manager.session("k").prompt("x")
