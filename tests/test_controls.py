@@ -723,3 +723,21 @@ async def test_a_stored_timeout_that_says_nothing_is_none(seconds: int, autojump
     await store.update("k", lambda _: record)
     async with open_session_manager({"fake": FakeRuntime()}, store=store) as manager:
         await manager.session("k").prompt("x")
+
+
+@pytest.mark.parametrize("evicted", [False, True])
+async def test_starting_where_the_option_is_makes_it_the_sessions_own(
+    evicted: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Whether the session was open makes no difference to what a reset goes back to."""
+    runtime = FakeRuntime()
+    async with open_session_manager({"fake": runtime}, settings=Settings(idle_ttl=10)) as manager:
+        session = await manager.start_session("k", agent="fake", cwd="/a")
+        await session.update_options(cwd="/b")
+        await session.prompt("x")
+        await trio.sleep(20 if evicted else 0)
+        assert evicted != manager.is_live("k")
+        await manager.start_session("k", agent="fake", cwd="/b")
+        assert RuntimeOptions() == (await session.status()).options
+        await session.reset_options()
+        assert "/b" == (await session.status()).cwd
