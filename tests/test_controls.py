@@ -28,6 +28,7 @@ from trio_acp import (
     Settings,
     Stopped,
     StoreError,
+    Turn,
     TurnFailed,
     TurnTimedOut,
     UnsupportedControl,
@@ -389,6 +390,25 @@ async def test_a_cause_during_controls_submits_nothing(
     assert (how in {"caller", "shutdown"}) == (outcomes == [])
     assert all(isinstance(outcome, Stopped) for outcome in outcomes)
     check_trace(recorder)
+
+
+async def test_nothing_more_is_told_after_a_cause(autojump_clock: trio.testing.MockClock) -> None:
+    """Also if the cause came in the very moment in which the call before it was answered."""
+    turns: list[Turn] = []
+
+    def cancel(_: object) -> list[Any]:
+        turns[0].cancel()
+        return []
+
+    runtime = FakeRuntime(controls=cancel)
+    async with one_session(runtime) as (_, session):
+        await session.update_options(mode="plan", model="m")
+        async with session.turn("x") as turn:
+            turns.append(turn)
+            async for _event in turn:
+                pass
+        assert Stopped(by="user", reason="cancelled by the user") == turn.outcome
+    assert ["plan"] == told(runtime)
 
 
 async def test_a_control_that_resists_makes_the_handle_suspect(autojump_clock: trio.testing.MockClock) -> None:
