@@ -245,6 +245,7 @@ class World:
         assert (0, 0, 0) == (s.queued, s.active, s.depth)
         assert s.submitted == s.completed + s.failed + s.timed_out + s.stopped
         assert 0 == s.stragglers
+        assert (0, 0) == (s.capacity.taken, s.open_handles), "every slot is given back"
         bound = scenario.closes * CLEANUP + 2 * JOIN + 1e-6
         for action, struck_at in self.struck.items():
             if action in {"caller", "exit", "vanish"}:
@@ -262,6 +263,8 @@ class Scenario:
         prepare: Done before, undisturbed.
         websocket: Over a WebSocket, not through memory.
         closes: How many times `cleanup` a cancelled caller may have to wait.
+        config: The agent has configuration options.
+        max_sessions: How many sessions may be open at once.
     """
 
     name: str
@@ -269,6 +272,8 @@ class Scenario:
     prepare: Callable[[World], Awaitable[object]] | None = None
     websocket: bool = False
     closes: int = 1
+    config: bool = False
+    max_sessions: int | None = None
 
 
 def start_and_prompt(world: World) -> list[Callable[[], Awaitable[object]]]:
@@ -338,6 +343,54 @@ async def start(world: World) -> None:
     await world.start()
 
 
+def options(world: World) -> list[Callable[[], Awaitable[object]]]:
+    """Prompts that the agent gets only once it was told the session's options, which change meanwhile."""
+    session = world.manager.session("k")
+
+    async def prompt() -> None:
+        await world.run(session, "say a; sleep 1")
+        await session.set_config_option("effort", "high")
+        await world.run(session, "say b; sleep 1")
+
+    async def change() -> None:
+        await trio.sleep(0.5)
+        await session.update_options(mode=trio_acp.UNSET, timeout_seconds=600)
+        await session.set_mode("code")
+        await session.reset_options()
+
+    return [prompt, change]
+
+
+async def set_options(world: World) -> None:
+    """Have a session with options that its agent was not told yet."""
+    await (await world.start()).update_options(mode="ask", model="large", extras={"effort": "low"})
+
+
+def one_slot(world: World) -> list[Callable[[], Awaitable[object]]]:
+    """Two sessions take turns in the only slot, while the options of one change."""
+    one, other = world.manager.session("k"), world.manager.session("other")
+
+    async def alternate() -> None:
+        for text in ("a", "b"):
+            await world.run(one, f"say {text} in one; sleep 1")
+            await world.run(other, f"say {text} in the other; sleep 1")
+            await other.set_config_option("model", "large")
+
+    async def change() -> None:
+        await trio.sleep(0.5)
+        await one.update_options(extras={"effort": "high"})
+        await trio.sleep(1)
+        await one.reset_options()
+
+    return [alternate, change]
+
+
+async def start_two(world: World) -> None:
+    """Have two sessions, one of them evicted by the other."""
+    await set_options(world)
+    await world.start("other")
+
+
 SCENARIOS: Final = [
     Scenario("start-and-prompt", start_and_prompt),
     Scenario("permission", permission, start),
@@ -347,6 +400,8 @@ SCENARIOS: Final = [
     Scenario("close-during-turn", close_during_turn, start, closes=2),
     Scenario("ignored-cancel", ignored, start, closes=2),
     Scenario("websocket", start_and_prompt, websocket=True),
+    Scenario("options", options, set_options, closes=2, config=True),
+    Scenario("one-slot", one_slot, start_two, closes=2, config=True, max_sessions=1),
 ]
 
 
@@ -360,6 +415,7 @@ async def play(scenario: Scenario, world: World, injector: Injector) -> None:
                 store=world.store,
                 permissions=AllowSlowly(),
                 instrument=world.trace,
+                settings=trio_acp.Settings(max_sessions=scenario.max_sessions),
             ) as world.manager:
                 with world.body:
                     if scenario.prepare is not None:
@@ -374,6 +430,9 @@ async def play(scenario: Scenario, world: World, injector: Injector) -> None:
                         injector.armed = False
                         world.callers_ended = trio.current_time()
                     assert "again" == str(await (await world.start()).prompt("say again"))
+                    await trio.testing.wait_all_tasks_blocked()
+                    quiet = world.manager.statistics()
+                    assert quiet.open_handles == quiet.capacity.taken
         world.manager_ended = trio.current_time()
         world.statistics = world.manager.statistics()
         async with world.store:
@@ -387,7 +446,7 @@ async def play(scenario: Scenario, world: World, injector: Injector) -> None:
 
 def run(scenario: Scenario, strikes: Mapping[int, Action], *, seed: int = 0) -> int:
     """Play a scenario with actions striking at some places; return how many places there are."""
-    world = World()
+    world = World(agent=ScriptedAgent(config=scenario.config))
     injector = Injector(strikes, world.strike)
     trio._core._run._r.seed(seed)
     try:

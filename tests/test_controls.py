@@ -22,11 +22,13 @@ from trio_acp import (
     RequestFailed,
     RuntimeOptions,
     Session,
+    SessionInitFailed,
     SessionMissing,
     SessionRecord,
     Settings,
     Stopped,
     StoreError,
+    Turn,
     TurnFailed,
     TurnTimedOut,
     UnsupportedControl,
@@ -390,6 +392,25 @@ async def test_a_cause_during_controls_submits_nothing(
     check_trace(recorder)
 
 
+async def test_nothing_more_is_told_after_a_cause(autojump_clock: trio.testing.MockClock) -> None:
+    """Also if the cause came in the very moment in which the call before it was answered."""
+    turns: list[Turn] = []
+
+    def cancel(_: object) -> list[Any]:
+        turns[0].cancel()
+        return []
+
+    runtime = FakeRuntime(controls=cancel)
+    async with one_session(runtime) as (_, session):
+        await session.update_options(mode="plan", model="m")
+        async with session.turn("x") as turn:
+            turns.append(turn)
+            async for _event in turn:
+                pass
+        assert Stopped(by="user", reason="cancelled by the user") == turn.outcome
+    assert ["plan"] == told(runtime)
+
+
 async def test_a_control_that_resists_makes_the_handle_suspect(autojump_clock: trio.testing.MockClock) -> None:
     """The lane goes on after `join`, and the next turn is not run on that handle."""
     runtime = FakeRuntime(controls=[Swallow(30)])
@@ -684,3 +705,59 @@ def test_a_turn_runs_with_what_is_stored_wherever_a_change_was_cancelled(name: s
     while cancelled_at(n, CHANGES[name], after=after, live=live):
         n += 1
     assert n > 4
+
+
+# -- together with closing what is idle ------------------------------------------
+
+
+async def test_a_turn_that_failed_at_its_controls_keeps_the_new_conversation(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A conversation that replaced one that was lost is what later turns are in, evicted or not."""
+    forgotten = SessionInitFailed("unknown session", detail="resume-failed")
+    refusals = [REFUSED]
+    runtime = FakeRuntime(
+        ensure=lambda request: [Raise(forgotten)] if request.resume == "lost" else [],
+        controls=lambda _: [Raise(refusals.pop())] if refusals else [],
+    )
+    store = MemoryStore()
+    record = SessionRecord(key="k", agent="fake", session_id="lost", options=RuntimeOptions(mode="plan"))
+    await store.update("k", lambda _: record)
+    async with open_session_manager({"fake": runtime}, store=store, settings=Settings(idle_ttl=10)) as manager:
+        session = manager.session("k")
+        with pytest.raises(TurnFailed):
+            await session.prompt("refused")
+        await session.prompt("x")
+        await trio.sleep(20)
+        assert not manager.is_live("k")
+        await session.prompt("y")
+    resumed = [call.detail.resume for call in runtime.calls if call.name == "ensure_session"]
+    assert ["lost", None, "fake-1"] == resumed
+
+
+@pytest.mark.parametrize("seconds", [0, -1])
+async def test_a_stored_timeout_that_says_nothing_is_none(seconds: int, autojump_clock: trio.testing.MockClock) -> None:
+    """What is stored may be older than a rule: it fails no turn."""
+    store = MemoryStore()
+    record = SessionRecord(key="k", agent="fake", options=RuntimeOptions(timeout_seconds=seconds))
+    await store.update("k", lambda _: record)
+    async with open_session_manager({"fake": FakeRuntime()}, store=store) as manager:
+        await manager.session("k").prompt("x")
+
+
+@pytest.mark.parametrize("evicted", [False, True])
+async def test_starting_where_the_option_is_makes_it_the_sessions_own(
+    evicted: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Whether the session was open makes no difference to what a reset goes back to."""
+    runtime = FakeRuntime()
+    async with open_session_manager({"fake": runtime}, settings=Settings(idle_ttl=10)) as manager:
+        session = await manager.start_session("k", agent="fake", cwd="/a")
+        await session.update_options(cwd="/b")
+        await session.prompt("x")
+        await trio.sleep(20 if evicted else 0)
+        assert evicted != manager.is_live("k")
+        await manager.start_session("k", agent="fake", cwd="/b")
+        assert RuntimeOptions() == (await session.status()).options
+        await session.reset_options()
+        assert "/b" == (await session.status()).cwd

@@ -14,11 +14,13 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from tests.stepped_trio import TrioMachine, in_trio
 from tests.turn_kit import SETTINGS, C, Counting, G, J, T, Watched, check_trace, our_tasks
-from trio_acp import AcpError, QueueFull, TextDelta, open_session_manager
+from trio_acp import AcpError, BackendUnavailable, QueueFull, TextDelta, open_session_manager
 from trio_acp.testing import Hang, Raise, Sleep, Swallow
 
 if TYPE_CHECKING:
-    from trio_acp import SessionManager, Turn
+    from collections.abc import Awaitable, Callable
+
+    from trio_acp import Session, SessionManager, Turn
     from trio_acp.abc import Mode
     from trio_acp.testing.fake import Step
 
@@ -31,6 +33,15 @@ CALLS: dict[str, list[Step]] = {
     "hung": [Hang()],
     "stubborn": [Swallow(3)],
     "failing": [Raise(OSError("planted"))],
+    "retryable": [Raise(BackendUnavailable("planted", retryable=True))],
+}
+OPERATIONS: dict[str, Callable[[Session], Awaitable[object]]] = {
+    "set_mode": lambda session: session.set_mode("plan"),
+    "set_config_option": lambda session: session.set_config_option("effort", "high"),
+    "update_options": lambda session: session.update_options(model="large", timeout_seconds=3),
+    "another directory": lambda session: session.update_options(cwd="/elsewhere"),
+    "reset_options": lambda session: session.reset_options(),
+    "forget": lambda session: session.close(forget=True),
 }
 TURNS: dict[str, list[Step]] = {
     **CALLS,
@@ -66,6 +77,7 @@ class ManagerMachine(TrioMachine):
         self.watched = Watched()
         self.prompts: list[Prompted] = []
         self.manager: SessionManager | None = None
+        self.longest_wait = 0.0
         self.leave = trio.Event()
         self.trio.call(self._open)
 
@@ -146,17 +158,43 @@ class ManagerMachine(TrioMachine):
         assert self.manager is not None
         self.in_background(self.manager.session(key).status)
 
+    @rule(key=KEYS, operation=st.sampled_from(sorted(OPERATIONS)), gives_up_after=SECONDS)
+    def operate(self, key: str, operation: str, gives_up_after: float) -> None:
+        """Change a session's options, or forget it; the caller may be gone before that is done."""
+
+        async def run() -> None:
+            assert self.manager is not None
+            start = trio.current_time()
+            with trio.move_on_after(gives_up_after):
+                await OPERATIONS[operation](self.manager.session(key))
+            self.longest_wait = max(self.longest_wait, trio.current_time() - start - gives_up_after)
+
+        self.in_background(run)
+
+    @rule(key=KEYS, fresh=st.booleans())
+    def start_again(self, key: str, fresh: bool) -> None:
+        """Start a session that may be open."""
+        assert self.manager is not None
+        manager = self.manager
+
+        async def run() -> None:
+            await manager.start_session(key, agent="fake", mode=self.mode, fresh=fresh)
+
+        self.in_background(run)
+
     @rule(
         turn=st.sampled_from(sorted(TURNS)),
         ensure=st.sampled_from(sorted(CALLS)),
         cancel=st.sampled_from(sorted(CALLS)),
         close=st.sampled_from(sorted(CALLS)),
+        control=st.sampled_from(sorted(CALLS)),
         quiet=st.booleans(),
     )
-    def change_the_weather(self, turn: str, ensure: str, cancel: str, close: str, quiet: bool) -> None:
+    def change_the_weather(self, turn: str, ensure: str, cancel: str, close: str, control: str, quiet: bool) -> None:
         """From now on the runtime behaves like this."""
         self.runtime.turn, self.runtime.ensure = TURNS[turn], CALLS[ensure]
         self.runtime.on_cancel, self.runtime.on_close = CALLS[cancel], CALLS[close]
+        self.runtime.on_control = CALLS[control]
         self.runtime.quiet = quiet
 
     @rule(seconds=SECONDS)
@@ -201,6 +239,10 @@ class ManagerMachine(TrioMachine):
                 assert over - begun <= BOUND + 1e-6
             assert (prompted.turn.outcome is not None) >= (prompted.returned_at is not None and begun is not None)
 
+    @invariant()
+    def nobody_who_gave_up_waits_too_long(self) -> None:
+        assert getattr(self, "longest_wait", 0.0) <= 2 * C + 2 * J + 1e-6
+
     def teardown(self) -> None:
         try:
             if hasattr(self, "leave"):
@@ -209,6 +251,8 @@ class ManagerMachine(TrioMachine):
                 assert [] == self.trio.call(self._left_tasks)
                 assert set() == self.runtime.open
                 assert 0 == self.runtime.now
+                assert self.manager is not None
+                assert 0 == self.manager.statistics().capacity.taken
                 check_trace(self.watched)
                 assert [] == self.watched.broken
         finally:

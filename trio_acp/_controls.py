@@ -249,6 +249,8 @@ async def _capabilities(ctx: Context, request: Request, entry: CacheEntry, deadl
 async def _tell(
     ctx: Context, request: Request, entry: CacheEntry, deadline: float, what: str | ConfigPair
 ) -> tuple[None] | None:
+    if request.stopping:  # since the moment in which the call before was answered
+        return None
     runtime = ctx.runtime(entry.record.agent)
     if isinstance(what, str):
         return await _call(ctx, request, entry, deadline, "set_mode", runtime.set_mode, entry.handle, what)

@@ -103,7 +103,7 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
         return None
     stored = None
     try:
-        stored = await _store_started(ctx, control, entry, deadline)
+        stored = await _store_started(ctx, control, entry, deadline, own_cwd=wanted.cwd is not None)
     finally:
         # At shutdown somebody else may have taken it out, and closes it.
         if stored is None and entry is not before and ctx.cache.get(control.key) is entry:
@@ -113,8 +113,14 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
     return None if stored is None else "reused" if entry is before else entry.origin
 
 
-async def _store_started(ctx: Context, control: Control, entry: CacheEntry, deadline: float) -> SessionRecord | None:
+async def _store_started(
+    ctx: Context, control: Control, entry: CacheEntry, deadline: float, *, own_cwd: bool
+) -> SessionRecord | None:
     record = attrs.evolve(entry.record, state="idle", owner=None, last_error=None, last_activity=ctx.wall_clock())
+    if own_cwd:
+        # A handle that was reused may be there because of an option.
+        options = attrs.evolve(record.options, cwd=None)
+        record = attrs.evolve(record, cwd=record.working_directory, options=options)
     written = await control.interruptibly(deadline, ctx.store.update, control.key, lambda _: record)
     if written is not None:
         ctx.unsaved.pop(control.key, None)

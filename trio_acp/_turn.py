@@ -72,6 +72,7 @@ import trio
 from ._controls import apply_controls
 from ._ensure import ensure_runtime_handle
 from ._errors import AcpError, SessionMissing, TurnFailed
+from ._options import normalise
 from ._turn_state import Cause, Phase, TurnState
 from .abc import Done, TurnRequest
 
@@ -147,7 +148,7 @@ async def _prepare(ctx: Context, turn: TurnState) -> None:
         record = await _read_record(ctx, turn, min(gate, setup_ends))
         if record is None:
             return
-        turn.adopt_timeout(record.options.timeout_seconds)
+        turn.adopt_timeout(normalise(record.options).timeout_seconds)
         gate = turn.deadline + turn.limits.grace
         deadline = min(gate, setup_ends)
         entry = await ensure_runtime_handle(ctx, turn, record, deadline, cleanup=turn.limits.cleanup)
@@ -190,15 +191,13 @@ async def _read_record(ctx: Context, turn: TurnState, deadline: float) -> Sessio
 
 
 def _running(ctx: Context, opened: SessionRecord) -> dict[str, Any]:
-    return {
-        "state": "running",
-        "owner": ctx.owner,
-        "last_error": None,
-        "last_activity": ctx.wall_clock(),
-        "session_id": opened.session_id,
-        "agent_session_id": opened.agent_session_id,
-        "cwd": opened.cwd,
-    }
+    activity = ctx.wall_clock()
+    return {"state": "running", "owner": ctx.owner, "last_error": None, "last_activity": activity, **_opened(opened)}
+
+
+def _opened(record: SessionRecord) -> dict[str, Any]:
+    """Return what opening the session may have changed."""
+    return {"session_id": record.session_id, "agent_session_id": record.agent_session_id, "cwd": record.cwd}
 
 
 # -- running ------------------------------------------------------------------
@@ -231,9 +230,9 @@ async def _clean_up(ctx: Context, turn: TurnState, entry: CacheEntry | None, cal
     if turn.ephemeral_record is None and (turn.marked or turn.log[0].kind in {"failure", "deadline"}):
         deadline = now + limits.cleanup
         if (call is None or call.finished) and (entry is None or entry.record.mode == "persistent"):
-            await ctx.save(turn, _terminal(ctx, turn), deadline)
+            await ctx.save(turn, _terminal(ctx, turn, entry), deadline)
         else:
-            save = ctx.calls.start("save", ctx.save, turn, _terminal(ctx, turn), deadline)
+            save = ctx.calls.start("save", ctx.save, turn, _terminal(ctx, turn, entry), deadline)
     stopped = True
     if entry is not None:
         runtime = ctx.runtime(entry.record.agent)
@@ -273,7 +272,7 @@ async def _stop_backend(ctx: Context, turn: TurnState, entry: CacheEntry, call: 
     return call.finished and (cancelling is None or cancelling.ok)
 
 
-def _terminal(ctx: Context, turn: TurnState) -> dict[str, Any]:
+def _terminal(ctx: Context, turn: TurnState, entry: CacheEntry | None) -> dict[str, Any]:
     first = turn.log[0]
     error: str | None = None
     if first.kind == "failure":
@@ -281,4 +280,6 @@ def _terminal(ctx: Context, turn: TurnState) -> dict[str, Any]:
     elif first.kind == "deadline":
         error = f"the turn timed out after {turn.limits.turn:g} s"
     state = "idle" if error is None else "error"
-    return {"state": state, "last_error": error, "last_activity": ctx.wall_clock(), "owner": None}
+    # A turn that failed before it was marked as running may have opened a session whose ids are not stored yet.
+    opened = {} if entry is None else _opened(entry.record)
+    return {"state": state, "last_error": error, "last_activity": ctx.wall_clock(), "owner": None, **opened}

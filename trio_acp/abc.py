@@ -292,9 +292,9 @@ class Runtime(ABC):
         return True
 
     def is_quiet(self, handle: Handle) -> bool:
-        """Whether nothing of an earlier turn is unanswered on the handle.
+        """Whether nothing of an earlier turn, or of a control, is unanswered on the handle.
 
-        Asked only about handles whose last turn could not be stopped in time.
+        Asked only about handles on which one of these could not be stopped in time.
         """
         return False
 
