@@ -165,3 +165,31 @@ async def test_an_agent_without_modes_has_none(autojump_clock: trio.testing.Mock
     with pytest.raises(trio_acp.UnsupportedControl):
         await runtime.set_config_option(handle, "model", "large")
     assert None is current_mode(session)
+
+
+class TellsByUpdate:
+    """An agent that tells its configuration options only by an update, while it loads a session."""
+
+    async def serve(self, transport: trio_acp.abc.Transport) -> None:
+        option = {"id": "model", "name": "Model", "type": "select", "currentValue": "a", "options": []}
+        update = {"sessionUpdate": "config_option_update", "configOptions": [option]}
+        told = {"method": "session/update", "params": {"sessionId": "s", "update": update}}
+        while True:
+            try:
+                message = json.loads(await transport.receive())
+            except trio_acp.ConnectionLost:
+                return
+            result: dict[str, Any] = {}
+            if message["method"] == "initialize":
+                result = {"protocolVersion": 1, "agentCapabilities": {"loadSession": True}}
+            else:
+                await transport.send(json.dumps({"jsonrpc": "2.0", **told}))
+            await transport.send(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}))
+
+
+async def test_options_told_while_a_session_is_loaded_are_kept(autojump_clock: trio.testing.MockClock) -> None:
+    """An answer that leaves the options out does not take back what an update said."""
+    async with trio_acp.AcpRuntime(dial_agent(TellsByUpdate())) as runtime:
+        request = trio_acp.abc.EnsureRequest(key="k", mode="persistent", cwd="/repo", resume="s")
+        handle = await runtime.ensure_session(request)
+        assert ("model",) == (await runtime.capabilities(handle)).config_keys

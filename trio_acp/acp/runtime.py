@@ -310,7 +310,9 @@ class AcpRuntime(RuntimeControls):
         link.sessions[session_id] = session
         try:
             answer = await self._reopen(link, session_id, cwd)
-            session.modes, session.config = answer.modes, answer.config_options
+            session.modes = answer.modes
+            if answer.config_options is not None:  # else what an update said meanwhile stands
+                session.config = answer.config_options
         except BaseException:
             link.release(session)
             raise
