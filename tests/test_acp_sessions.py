@@ -14,12 +14,11 @@ import trio_acp
 from tests.acp_kit import connections, managed, prompts, received, session_with
 from trio_acp.testing import ScriptedAgent, dial_agent
 from trio_acp.testing.agent import AUTH_METHODS
-from trio_acp.transports.memory import memory_transport_pair
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
-    from trio_acp.abc import TraceRecord, Transport
+    from trio_acp.abc import Dial, TraceRecord, Transport
 
 
 class Trace(trio_acp.abc.Instrument):
@@ -261,17 +260,22 @@ class Clogged(trio_acp.abc.Transport):
         await self._inner.aclose()
 
 
+def dial_through(agent: ScriptedAgent, wrap: Callable[[Transport], Transport]) -> Dial:
+    """Return a dial to an agent whose transports are wrapped."""
+
+    @asynccontextmanager
+    async def dial() -> AsyncIterator[Transport]:
+        async with dial_agent(agent)() as inner:
+            yield wrap(inner)
+
+    return dial
+
+
 async def test_a_write_that_does_not_end_breaks_the_connection(autojump_clock: trio.testing.MockClock) -> None:
     """After ``stall`` seconds the connection is broken and its turn fails ``write-stalled``."""
     agent = ScriptedAgent()
 
-    @asynccontextmanager
-    async def dial() -> AsyncIterator[Transport]:
-        ours, theirs = memory_transport_pair()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(agent.serve, theirs)
-            yield Clogged(ours, writes=2)
-            await ours.aclose()
+    dial = dial_through(agent, lambda inner: Clogged(inner, writes=2))
 
     async with trio_acp.open_session_manager({"agent": trio_acp.AcpRuntime(dial, stall=30)}) as manager:
         session = await manager.start_session("k", agent="agent", cwd="/repo")
@@ -285,13 +289,7 @@ async def test_cancelling_while_frames_wait_submits_nothing(autojump_clock: trio
     """A prompt stuck behind a clogged writer is withdrawn by a cancel, in zero time."""
     agent = ScriptedAgent()
 
-    @asynccontextmanager
-    async def dial() -> AsyncIterator[Transport]:
-        ours, theirs = memory_transport_pair()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(agent.serve, theirs)
-            yield Clogged(ours, writes=3)
-            await ours.aclose()
+    dial = dial_through(agent, lambda inner: Clogged(inner, writes=3))
 
     async with trio_acp.open_session_manager({"agent": trio_acp.AcpRuntime(dial, stall=1000)}) as manager:
         one = await manager.start_session("one", agent="agent", cwd="/repo")
@@ -362,13 +360,7 @@ async def test_everybody_who_waits_for_room_gets_it(autojump_clock: trio.testing
                 await unclogged.wait()
             await self._inner.send(message)
 
-    @asynccontextmanager
-    async def dial() -> AsyncIterator[Transport]:
-        ours, theirs = memory_transport_pair()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(agent.serve, theirs)
-            yield Slow(ours, writes=0)
-            await ours.aclose()
+    dial = dial_through(agent, lambda inner: Slow(inner, writes=0))
 
     async with trio_acp.open_session_manager({"agent": trio_acp.AcpRuntime(dial)}) as manager:
         sessions = [await manager.start_session(f"s{n}", agent="agent", cwd="/repo") for n in range(5)]

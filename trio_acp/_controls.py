@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 import trio
 
-from ._ensure import ensure_runtime_handle
+from ._ensure import ensure_runtime_handle, known_record
 from ._errors import AcpError, ConnectionLost, SessionMissing, StoreError, TurnFailed, UnsupportedControl
 from ._options import ConfigPair, config_pairs, merge, must_reopen, normalise, signature
 from ._records import RuntimeOptions
@@ -153,23 +153,8 @@ async def reset_in_lane(ctx: Context, control: Control) -> RuntimeOptions | None
 
 
 async def _read(ctx: Context, control: Control, deadline: float) -> SessionRecord | None:
-    """Return the session's record; None if the control is to stop."""
-    entry = ctx.cache.get(control.key)
-    if entry is not None:
-        return entry.record
-
-    async def read() -> tuple[SessionRecord | None]:
-        return (await ctx.read(control.key),)
-
-    found = await control.interruptibly(deadline, read)
-    if control.stopping:
-        return None
-    if found is None:
-        raise StoreError(f"reading the metadata of {control.key!r} took too long", detail="store-timeout")
-    record: SessionRecord | None = found[0]
-    if record is None:
-        raise SessionMissing(f"there is no session {control.key!r}; start it first")
-    return record
+    late = StoreError(f"reading the metadata of {control.key!r} took too long", detail="store-timeout")
+    return await known_record(ctx, control, deadline, late=late)
 
 
 async def _store(

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from ._cache import CacheEntry
-from ._errors import AcpError, TurnFailed
+from ._errors import AcpError, SessionMissing, TurnFailed
 from ._turn_state import as_acp_error
 from .abc import EnsureRequest
 
@@ -21,6 +21,34 @@ if TYPE_CHECKING:
     from .abc import Handle, Runtime
 
 _log = logging.getLogger(__name__)
+
+
+async def known_record(ctx: Context, request: Request, deadline: float, *, late: AcpError) -> SessionRecord | None:
+    """Return the record of a live session, or read that of a stored one.
+
+    Returns:
+        None if the request is to stop.
+
+    Raises:
+        SessionMissing: there is no such session.
+        StoreError: its metadata cannot be read.
+        AcpError: `late`, if the clock showed `deadline` first.
+    """
+    entry = ctx.cache.get(request.key)
+    if entry is not None:
+        return entry.record
+
+    async def read() -> tuple[SessionRecord | None]:
+        return (await ctx.read(request.key),)  # wrapped, for None means that nothing was read
+
+    found: tuple[SessionRecord | None] | None = await request.interruptibly(deadline, read)
+    if request.stopping:
+        return None
+    if found is None:
+        raise late
+    if found[0] is None:
+        raise SessionMissing(f"there is no session {request.key!r}; start it first")
+    return found[0]
 
 
 async def ensure_runtime_handle(

@@ -70,8 +70,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ._controls import apply_controls
-from ._ensure import ensure_runtime_handle
-from ._errors import AcpError, SessionMissing, TurnFailed
+from ._ensure import ensure_runtime_handle, known_record
+from ._errors import AcpError, TurnFailed
 from ._options import normalise
 from ._turn_state import Cause, Phase, TurnState
 from .abc import Done, TurnRequest
@@ -145,7 +145,8 @@ async def _prepare(ctx: Context, turn: TurnState) -> None:
     gate = turn.deadline + turn.limits.grace
     setup_ends = trio.current_time() + turn.limits.setup
     try:
-        record = await _read_record(ctx, turn, min(gate, setup_ends))
+        late = TurnFailed(f"reading the metadata of {turn.key!r} took too long", detail="setup-timeout")
+        record = turn.ephemeral_record or await known_record(ctx, turn, min(gate, setup_ends), late=late)
         if record is None:
             return
         turn.adopt_timeout(normalise(record.options).timeout_seconds)
@@ -167,27 +168,6 @@ async def _prepare(ctx: Context, turn: TurnState) -> None:
         turn.marked = True
         patience = min(deadline, trio.current_time() + turn.limits.cleanup)  # the turn does not depend on it
         await turn.interruptibly(gate, ctx.save, turn, _running(ctx, entry.record), patience)
-
-
-async def _read_record(ctx: Context, turn: TurnState, deadline: float) -> SessionRecord | None:
-    entry = ctx.cache.get(turn.key)
-    if entry is not None:
-        return entry.record
-    if turn.ephemeral_record is not None:
-        return turn.ephemeral_record
-
-    async def read() -> tuple[SessionRecord | None]:
-        return (await ctx.read(turn.key),)
-
-    found = await turn.interruptibly(deadline, read)
-    if turn.stopping:
-        return None
-    if found is None:
-        raise TurnFailed(f"reading the metadata of {turn.key!r} took too long", detail="setup-timeout")
-    record: SessionRecord | None = found[0]
-    if record is None:
-        raise SessionMissing(f"there is no session {turn.key!r}; start it first")
-    return record
 
 
 def _running(ctx: Context, opened: SessionRecord) -> dict[str, Any]:
