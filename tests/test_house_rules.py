@@ -50,7 +50,7 @@ LAYERS: Final = (
         "turn",
         ("_actor", "_context", "_controls", "_ensure", "_evictor", "_operations", "_requests", "_turn", "_turn_state"),
     ),
-    ("manager", ("_manager", "_session")),
+    ("manager", ("_manager", "_prompt", "_session")),
     ("public face", ("",)),
     ("explorer", ("explore",)),
     ("kit", ("testing",)),

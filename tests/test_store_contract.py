@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from trio_acp._errors import UsageError
-from trio_acp._records import Owner, RuntimeOptions, SessionRecord
+from trio_acp._records import Owner, ProcessGroup, RuntimeOptions, SessionRecord
 from trio_acp.stores import MemoryStore, SQLiteStore
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ FULL = SessionRecord(
     options=RuntimeOptions(
         mode="plan", model="m", cwd="/w", permission_profile="p", timeout_seconds=9, extras={"b": "2", "a": "é"}
     ),
+    requester="agent:main:main",
+    label="tests",
+    processes=(ProcessGroup(pgid=43, start_time=2**40 + 1), ProcessGroup(pgid=44, start_time=0)),
 )
 
 

@@ -93,11 +93,11 @@ from ._outcomes import StoppedBy as StoppedBy
 from ._outcomes import TimedOut as TimedOut
 from ._permissions import AllowAll as AllowAll
 from ._permissions import DenyAll as DenyAll
+from ._prompt import Turn as Turn
 from ._records import Owner as Owner
 from ._records import RuntimeOptions as RuntimeOptions
 from ._records import SessionRecord as SessionRecord
 from ._session import Session as Session
-from ._session import Turn as Turn
 from ._statistics import CapacityUse as CapacityUse
 from ._statistics import Statistics as Statistics
 from .acp.runtime import AcpRuntime as AcpRuntime

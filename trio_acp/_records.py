@@ -34,6 +34,19 @@ class Owner:
     manager_id: str
 
 
+@attrs.frozen(kw_only=True)
+class ProcessGroup:
+    """A group of processes that serves an open session: an agent and what it started.
+
+    Attributes:
+        pgid: The group's id, which is the process id of its leader.
+        start_time: When the leader started, in the system's own unit; see `Owner`.
+    """
+
+    pgid: int
+    start_time: int
+
+
 def _frozen(extras: Mapping[str, str]) -> Mapping[str, str]:
     return MappingProxyType(dict(extras))
 
@@ -75,6 +88,10 @@ class SessionRecord:
         last_activity: Wall-clock time of the last write, seconds since the epoch.
         owner: Who runs it, exactly while `state` is ``running``.
         options: What every turn of it runs with.
+        requester: The key of the session on whose behalf it works, if there is one.
+        label: A name for people.
+        processes: The agents' process groups that serve its open backend
+            session, for whoever has to end them after a crash of the `owner`.
     """
 
     key: str
@@ -88,6 +105,9 @@ class SessionRecord:
     last_activity: float = 0.0
     owner: Owner | None = None
     options: RuntimeOptions = attrs.field(factory=RuntimeOptions)
+    requester: str | None = None
+    label: str | None = None
+    processes: tuple[ProcessGroup, ...] = ()
 
     @property
     def working_directory(self) -> str | None:

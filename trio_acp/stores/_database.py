@@ -7,23 +7,20 @@ connection is closed, which rolls back, and the next job opens the file anew.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-import attrs
-
 from .._errors import StoreError, UsageError
-from .._records import Owner, RuntimeOptions, SessionRecord
+from ._rows import PUT, SELECT, from_row, to_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from .._records import SessionRecord
     from ..abc import Mutate
 
 _APPLICATION_ID: Final = 0x74414350
@@ -48,6 +45,9 @@ MIGRATIONS: Final = (
     )
     """,
     "ALTER TABLE sessions ADD COLUMN options TEXT NOT NULL DEFAULT '{}'",
+    "ALTER TABLE sessions ADD COLUMN requester TEXT",
+    "ALTER TABLE sessions ADD COLUMN label TEXT",
+    "ALTER TABLE sessions ADD COLUMN processes TEXT NOT NULL DEFAULT '[]'",
 )
 """One statement each; a file's `user_version` is how many of them it has had.  Append, never edit."""
 
@@ -55,73 +55,13 @@ _STAMPS: Final = """
     SELECT user_version, application_id, (SELECT count(*) FROM sqlite_master)
     FROM pragma_user_version, pragma_application_id
 """
-_SELECT: Final = """
-    SELECT key, agent, mode, cwd, session_id, agent_session_id, state, last_error, last_activity,
-           owner_pid, owner_start_time, owner_boot_id, owner_manager_id, options
-    FROM sessions
-"""
-_SELECT_ONE: Final = _SELECT + "WHERE key = ?"
-_SELECT_ALL: Final = _SELECT + "ORDER BY key"
+_SELECT_ONE: Final = f"{SELECT} WHERE key = ?"
+_SELECT_ALL: Final = f"{SELECT} ORDER BY key"
 _DELETE: Final = "DELETE FROM sessions WHERE key = ?"
-_PUT: Final = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 # Closing any descriptor of a file drops every POSIX lock that the process has on it, SQLite's included.
 # So a file may be created, and its descriptor closed, only while no other store of this process opens it.
 _creating = threading.Lock()
-
-
-_TEXTS: Final = ("mode", "model", "cwd", "permission_profile")
-
-
-def _options_to_json(options: RuntimeOptions) -> str:
-    return json.dumps(attrs.asdict(options, filter=lambda _, value: bool(value), value_serializer=_plain))
-
-
-def _plain(_: object, __: object, value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-def _options_from_json(text: str) -> RuntimeOptions:
-    """Read options; a member that has not its type is none, as if it had never been set."""
-    stored = json.loads(text)
-    if not isinstance(stored, dict):
-        raise ValueError("the options are no JSON object")
-    texts = {name: value for name in _TEXTS if isinstance(value := stored.get(name), str)}
-    seconds, extras = stored.get("timeout_seconds"), stored.get("extras")
-    return RuntimeOptions(
-        **texts,
-        timeout_seconds=seconds if type(seconds) is int else None,
-        extras={k: v for k, v in extras.items() if isinstance(v, str)} if isinstance(extras, dict) else {},
-    )
-
-
-def _to_row(record: SessionRecord) -> tuple[Any, ...]:
-    r, o = record, record.owner
-    owner = (None,) * 4 if o is None else (o.pid, o.start_time, o.boot_id, o.manager_id)
-    ids = (r.session_id, r.agent_session_id)
-    options = _options_to_json(r.options)
-    return (r.key, r.agent, r.mode, r.cwd, *ids, r.state, r.last_error, r.last_activity, *owner, options)
-
-
-def _from_row(row: tuple[Any, ...]) -> SessionRecord:
-    key, agent, mode, cwd, session_id, agent_session_id, state, last_error, last_activity, pid, *rest, options = row
-    owner = None
-    if pid is not None:
-        start_time, boot_id, manager_id = rest
-        owner = Owner(pid=pid, start_time=start_time, boot_id=boot_id, manager_id=manager_id)
-    return SessionRecord(
-        key=key,
-        agent=agent,
-        mode=mode,
-        cwd=cwd,
-        session_id=session_id,
-        agent_session_id=agent_session_id,
-        state=state,
-        last_error=last_error,
-        last_activity=last_activity,
-        owner=owner,
-        options=_options_from_json(options),
-    )
 
 
 class Database:
@@ -143,7 +83,7 @@ class Database:
 
     def read_all(self) -> tuple[SessionRecord, ...]:
         with self._job(), self._failures("list"):
-            return tuple(map(_from_row, self._execute(self._open(), _SELECT_ALL)))
+            return tuple(map(from_row, self._execute(self._open(), _SELECT_ALL)))
 
     def update(self, key: str, mutate: Mutate) -> SessionRecord | None:
         with self._job():
@@ -160,7 +100,7 @@ class Database:
                 if new is None and old is not None:
                     self._execute(connection, _DELETE, (key,))
                 elif new is not None and new != old:
-                    self._execute(connection, _PUT, _to_row(new))
+                    self._execute(connection, PUT, to_row(new))
                 self._execute(connection, "COMMIT")  # of nothing, it writes nothing
             return new
 
@@ -217,7 +157,7 @@ class Database:
 
     def _read(self, connection: sqlite3.Connection, key: str) -> SessionRecord | None:
         rows = self._execute(connection, _SELECT_ONE, (key,))
-        return _from_row(rows[0]) if rows else None
+        return from_row(rows[0]) if rows else None
 
     # -- opening --
 
