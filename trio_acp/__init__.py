@@ -5,10 +5,12 @@ A map of the code.  Imports only go down::
     _manager  _session                   what a program holds: SessionManager, Session, Turn
     _actor  _turn  _turn_state           the task that serves a session; THE TURN (start reading here)
     _operations  _ensure  _requests      its other operations; getting a backend handle; what waits in a lane
+    _close  _resolve                     closing; what is known under a key
     _controls                            its options: changing them, telling the backend before a turn
     _evictor                             closing what is idle; room for another backend session
     _context  _calls                     what the actors share; calling code that may not end
-    _queue  _cache  _capacity  _options  _keys  _statistics    policy: synchronous, without I/O or Trio
+    _queue  _cache  _capacity  _options  _keys  _statistics
+    _backends  _starting  _retry  _timeouts              policy: synchronous, without I/O or Trio
     acp/                                 AcpRuntime: links, connections, JSON-RPC, the messages of ACP
     transports/                          WebSocket, stdio, memory: send, receive, aclose
     _permissions  _owner  _service       choosing an option; who owns a row; the one maker of shields
@@ -22,6 +24,7 @@ A map of the code.  Imports only go down::
 from __future__ import annotations
 
 from . import abc as abc
+from ._close import CloseReport as CloseReport
 from ._errors import AcpError as AcpError
 from ._errors import AuthenticationRequired as AuthenticationRequired
 from ._errors import BackendError as BackendError
@@ -43,6 +46,7 @@ from ._errors import TooManySessions as TooManySessions
 from ._errors import TurnError as TurnError
 from ._errors import TurnFailed as TurnFailed
 from ._errors import TurnTimedOut as TurnTimedOut
+from ._errors import UnsupportedContent as UnsupportedContent
 from ._errors import UnsupportedControl as UnsupportedControl
 from ._errors import UsageError as UsageError
 from ._errors import WireError as WireError
@@ -79,7 +83,6 @@ from ._limits import Limits as Limits
 from ._limits import Settings as Settings
 from ._manager import SessionManager as SessionManager
 from ._manager import open_session_manager as open_session_manager
-from ._operations import CloseReport as CloseReport
 from ._operations import SessionStatus as SessionStatus
 from ._options import UNSET as UNSET
 from ._options import OptionChanges as OptionChanges
@@ -97,6 +100,10 @@ from ._prompt import Turn as Turn
 from ._records import Owner as Owner
 from ._records import RuntimeOptions as RuntimeOptions
 from ._records import SessionRecord as SessionRecord
+from ._resolve import Missing as Missing
+from ._resolve import Ready as Ready
+from ._resolve import Resolution as Resolution
+from ._resolve import Stale as Stale
 from ._session import Session as Session
 from ._statistics import CapacityUse as CapacityUse
 from ._statistics import Statistics as Statistics
@@ -137,6 +144,7 @@ __all__ = [
     "ManagerClosed",
     "MemoryStore",
     "MessageTooLarge",
+    "Missing",
     "ModeChanged",
     "OptionChanges",
     "Outcome",
@@ -145,8 +153,10 @@ __all__ = [
     "Plan",
     "PlanEntry",
     "QueueFull",
+    "Ready",
     "Reply",
     "RequestFailed",
+    "Resolution",
     "ResourceLink",
     "RuntimeOptions",
     "SQLiteStore",
@@ -160,6 +170,7 @@ __all__ = [
     "SessionRecord",
     "SessionStatus",
     "Settings",
+    "Stale",
     "Statistics",
     "Stopped",
     "StoppedBy",
@@ -180,6 +191,7 @@ __all__ = [
     "UnknownContent",
     "UnknownUpdate",
     "Unset",
+    "UnsupportedContent",
     "UnsupportedControl",
     "Usage",
     "UsageError",

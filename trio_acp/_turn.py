@@ -73,6 +73,7 @@ from ._controls import apply_controls
 from ._ensure import ensure_runtime_handle, known_record
 from ._errors import AcpError, TurnFailed
 from ._options import normalise
+from ._retry import nothing_was_started
 from ._turn_state import Cause, Phase, TurnState
 from .abc import Done, TurnRequest
 
@@ -115,7 +116,9 @@ def settle(ctx: Context, turn: TurnState, outcome: Outcome) -> None:
 
 def _may_retry(turn: TurnState) -> bool:
     first = turn.log[0]
-    return len(turn.log) == 1 and first.error is not None and first.error.retryable and not turn.saw_event
+    if len(turn.log) > 1 or first.error is None or turn.saw_event:
+        return False
+    return nothing_was_started(first.error)
 
 
 async def _attempt(ctx: Context, turn: TurnState) -> tuple[CacheEntry | None, Call[Done] | None]:
@@ -186,7 +189,9 @@ def _opened(record: SessionRecord) -> dict[str, Any]:
 def _submit(ctx: Context, turn: TurnState, entry: CacheEntry) -> Call[Done]:
     turn.enter(Phase.RUNNING)
     runtime = ctx.runtime(entry.record.agent)
-    request = TurnRequest(handle=entry.handle, prompt=turn.prompt, request_id=turn.id, permissions=ctx.permissions)
+    request = TurnRequest(
+        handle=entry.handle, prompt=turn.prompt, mode=turn.mode, request_id=turn.id, permissions=ctx.permissions
+    )
 
     async def submit() -> Done:
         if turn.stopping:  # a cause came after this task was started and before its first step

@@ -13,6 +13,7 @@ from ._errors import AcpError, TurnFailed, TurnTimedOut
 from ._events import TextDelta, ToolCall, Usage
 from ._outcomes import CleanupState, Completed, Failed, Outcome, Reply, Stopped, StoppedBy, TimedOut
 from ._requests import Request
+from ._timeouts import effective_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ._events import ContentBlock, Event
     from ._limits import Limits
     from ._records import SessionRecord
-    from .abc import Done
+    from .abc import Done, PromptMode
 
 CauseKind: TypeAlias = StoppedBy | Literal["deadline", "response", "failure"]
 
@@ -85,9 +86,11 @@ class TurnState(Request):
         record: SessionRecord | None = None,
         collect_only: bool = False,
         own_timeout: bool = False,
+        mode: PromptMode = "prompt",
     ) -> None:
         super().__init__(key, request_id)
         self.prompt = prompt
+        self.mode = mode
         self.limits = limits
         self.ephemeral_record = record
         self.phase = Phase.QUEUED
@@ -141,8 +144,9 @@ class TurnState(Request):
 
     def adopt_timeout(self, seconds: float | None) -> None:
         """Take over the session's own timeout, if it has one and the turn was given none."""
-        if seconds is not None and not self._own_timeout:
-            self.limits = attrs.evolve(self.limits, turn=seconds)
+        own = self.limits.turn if self._own_timeout else None
+        turn = effective_timeout(of_turn=own, of_session=seconds, default=self.limits.turn)
+        self.limits = attrs.evolve(self.limits, turn=turn)
 
     def note(self, cause: Cause) -> None:
         """Append to the log and wake the actor.  The first entry decides the outcome."""

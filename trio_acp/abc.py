@@ -35,6 +35,7 @@ __all__ = [
     "PermissionOption",
     "PermissionPolicy",
     "PermissionRequest",
+    "PromptMode",
     "Runtime",
     "RuntimeOptions",
     "RuntimeStatus",
@@ -139,21 +140,27 @@ class EventSink(Protocol):
         """
 
 
+PromptMode: TypeAlias = Literal["prompt", "steer"]
+"""What a prompt is for; ``steer`` corrects the work of the turn before."""
+
+
 @attrs.frozen(kw_only=True)
 class TurnRequest:
     """What `Runtime.run_turn` is asked for.
 
     Attributes:
         handle: Where.
-        prompt: The user's message.
+        prompt: The user's message: its text, then its attachments.
         request_id: Unique for each turn.
         permissions: Who answers the agent's requests for permission.
+        mode: What the prompt is for.
     """
 
     handle: Handle
     prompt: tuple[ContentBlock, ...]
     request_id: str
     permissions: PermissionPolicy
+    mode: PromptMode = "prompt"
 
 
 @attrs.frozen(kw_only=True)
@@ -218,6 +225,14 @@ class Runtime(ABC):
     ) -> None:
         """Release everything."""
 
+    def healthy(self) -> bool:
+        """Whether it can open sessions now, as far as it knows without waiting; raising counts as no.
+
+        An unhealthy runtime is asked for nothing new, so one that cannot be
+        sure says yes and lets `ensure_session` find out.
+        """
+        return True
+
     @abstractmethod
     async def ensure_session(self, request: EnsureRequest) -> Handle:
         """Open a backend session, or resume the one asked for.
@@ -237,6 +252,10 @@ class Runtime(ABC):
 
         If cancelled, the backend may still be working: the manager asks for
         its end with `cancel`, before it cancels this.
+
+        Raises:
+            UnsupportedContent: the backend does not take an attachment; nothing was submitted.
+            AcpError: `retryable` only if it is certain that nothing was submitted.
         """
 
     @abstractmethod
