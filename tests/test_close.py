@@ -15,6 +15,7 @@ from trio_acp import (
     BackendUnavailable,
     CloseReport,
     ConnectionLost,
+    ManagerClosed,
     RequestFailed,
     SessionInitFailed,
     SessionMissing,
@@ -29,6 +30,7 @@ from trio_acp.testing import FakeRuntime, Hang, Raise, Swallow
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
+    from trio_acp.abc import Mutate
     from trio_acp.testing.fake import Step
 
 GONE: list[Exception] = [
@@ -196,6 +198,26 @@ async def test_what_could_not_be_written_does_not_bring_a_discarded_conversation
     assert [None, "fake-1", None] == resumed(runtime)
 
 
+async def test_a_change_that_was_to_be_taken_back_is_taken_back_by_a_discard(autojump_clock: MockClock) -> None:
+    """The store did what it did not confirm; the next write, here the discard, undoes it."""
+
+    class Unconfirming(AwkwardStore):
+        async def update(self, key: str, mutate: Mutate) -> SessionRecord | None:
+            record = await self.memory.update(key, mutate)
+            await self._behave(hang=self.hang_update)
+            return record
+
+    store = Unconfirming()
+    async with one_session(FakeRuntime(), store=store) as (manager, session):
+        store.hang_update = True
+        with pytest.raises(StoreError):
+            await session.update_options(model="m")
+        store.hang_update = False
+        assert ["m"] == [record.options.model for record in await manager.stored_sessions()]
+        await session.close(discard=True)
+        assert [None] == [record.options.model for record in await manager.stored_sessions()]
+
+
 @pytest.mark.parametrize("wish", [{"forget": True}, {"discard": True}])
 @pytest.mark.parametrize("hangs", [False, True])
 async def test_a_store_that_fails_is_told(wish: dict[str, Any], hangs: bool, autojump_clock: MockClock) -> None:
@@ -231,6 +253,22 @@ async def test_a_caller_that_gives_up_is_back_in_time(autojump_clock: MockClock)
         assert (True, 1 + C + C) == (scope.cancelled_caught, trio.current_time())
         assert not manager.is_live("k")
         store.hang_read = store.hang_update = False
+
+
+async def test_a_close_is_given_up_when_the_manager_is_left(autojump_clock: MockClock) -> None:
+    """Its caller hears that the manager was closed, not that there is no such session."""
+    store = AwkwardStore()
+    store.hang_read = True
+    async with trio.open_nursery() as nursery:
+        async with open_session_manager({"fake": FakeRuntime()}, store=store, settings=SETTINGS) as manager:
+
+            async def close() -> None:
+                with pytest.raises(ManagerClosed):
+                    await manager.session("k").close()
+
+            nursery.start_soon(close)
+            await trio.testing.wait_all_tasks_blocked()
+        assert 0 == trio.current_time()
 
 
 @pytest.mark.parametrize("after", [False, True])
