@@ -176,12 +176,12 @@ class Context:
             if not await self.calls.stop(call, reason="close exceeded its budget"):
                 self.capacity.straggles(handle)
             return TurnFailed(f"the backend did not close session {handle.key!r} in time", detail="close-timeout")
-        if call.error is not None:
-            _log.warning("closing the session of %s (%s) failed: %r", handle.key, reason, call.error)
-            return as_acp_error(call.error)
-        if not call.ok:
-            return TurnFailed("the adapter's close ended itself by cancellation", detail="adapter-error")
-        return None
+        if call.ok:
+            return None
+        lost = TurnFailed("the adapter's close ended itself by cancellation", detail="adapter-error")
+        error = lost if call.error is None else as_acp_error(call.error)
+        _log.warning("closing the session of %s (%s) failed: %r", handle.key, reason, error)
+        return error
 
     def close_late(self, runtime: Runtime, handle: Handle) -> None:
         """Close a handle that arrived after nobody wanted it any more."""

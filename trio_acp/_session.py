@@ -153,7 +153,7 @@ class Session(SessionControls):
             require_session: Whether it is an error that there is no such session.
 
         Raises:
-            SessionMissing: there is no such session, and nothing was to be done.
+            SessionMissing: there is no such session, as `require_session` demands.
             AcpError: the runtime did not close it, as its error or a
                 `TurnFailed` with detail ``close-timeout`` says.  The handle is
                 given up all the same, and the metadata is untouched.
