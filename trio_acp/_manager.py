@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ._records import Mode
     from ._requests import Request
     from ._statistics import Statistics
-    from .abc import Instrument, PermissionPolicy, Runtime, SessionStore
+    from .abc import Instrument, Ledger, PermissionPolicy, Runtime, SessionStore
 
 
 @asynccontextmanager
@@ -45,6 +45,7 @@ async def open_session_manager(
     runtimes: Mapping[str, Runtime],
     *,
     store: SessionStore | None = None,
+    ledger: Ledger | None = None,
     settings: Settings | None = None,
     permissions: PermissionPolicy | None = None,
     instrument: Instrument | None = None,
@@ -57,7 +58,7 @@ async def open_session_manager(
     in parallel, and ends every task, socket and process it started.  This takes
     at most ``2 * cleanup`` seconds for all turns together, `cleanup` for all
     sessions (each plus ``2 * join``), then what each runtime needs to hang up
-    (`AcpRuntime`: 5 seconds) and the store to finish a write; a task that
+    (`AcpRuntime`: 5 seconds) and store and ledger to finish a write; a task that
     resists cancellation is waited for and reported.  The body's exception
     leaves as it is.  If cancelled, leaving does the same, within the same
     bound, and then `trio.Cancelled` goes on.
@@ -65,6 +66,8 @@ async def open_session_manager(
     Args:
         runtimes: The adapters by the name under which sessions ask for them.
         store: Where session metadata is kept; default: in memory.
+        ledger: Where each turn of a session with a requester is recorded, for
+            that one to look at; default: nowhere.
         settings: Deadlines and bounds.
         permissions: Who answers agents' requests for permission; default: `DenyAll`.
         instrument: Hears everything that happens to turns.
@@ -72,11 +75,13 @@ async def open_session_manager(
     settings = settings or Settings()
     async with AsyncExitStack() as stack:
         entered_store = await stack.enter_async_context(store if store is not None else MemoryStore())
+        entered_ledger = None if ledger is None else await stack.enter_async_context(ledger)
         entered = {name: await stack.enter_async_context(runtime) for name, runtime in runtimes.items()}
         nursery = await stack.enter_async_context(ServiceScope("actors"))
         ctx = Context(
             runtimes=entered,
             store=entered_store,
+            ledger=entered_ledger,
             settings=settings,
             permissions=permissions or DenyAll(),
             instrument=instrument,
@@ -109,6 +114,8 @@ class SessionManager:
         cwd: str | None = None,
         mode: Mode = "persistent",
         fresh: bool = False,
+        requester: str | None = None,
+        label: str | None = None,
     ) -> Session:
         """Open a session, or resume the stored one, and store its metadata.
 
@@ -125,6 +132,10 @@ class SessionManager:
             mode: ``persistent`` sessions live until closed; a ``oneshot`` is
                 closed after each turn and never resumed.
             fresh: Discard what is stored under the key.
+            requester: The key of the session on whose behalf this one works;
+                its turns are then recorded in the manager's ledger.  None
+                leaves what is stored.
+            label: A name for people.  None leaves what is stored.
 
         Raises:
             SessionExists: the key is stored with another agent or mode.
@@ -141,7 +152,14 @@ class SessionManager:
                 absolute, or too many requests wait.
         """
         self._ctx.runtime(agent)
-        record = SessionRecord(key=canonical_key(key), agent=agent, mode=mode, cwd=_absolute(cwd))
+        record = SessionRecord(
+            key=canonical_key(key),
+            agent=agent,
+            mode=mode,
+            cwd=_absolute(cwd),
+            requester=None if requester is None else canonical_key(requester),
+            label=(label or "").strip() or None,
+        )
         session = Session(self._ctx, record.key)
         session.origin = await session._operate(lambda control: start_in_lane(self._ctx, control, record, fresh=fresh))
         return session
@@ -222,6 +240,8 @@ async def _shut_down(ctx: Context) -> None:
             await request.settled.wait()
     with shielded(limits.cleanup + 2 * limits.join):
         closing: list[Call[Any]] = [ctx.calls.start("save", ctx.save_unsaved, trio.current_time() + limits.cleanup)]
+        if ctx.book is not None:
+            closing.append(ctx.calls.start("ledger", ctx.book.flush, trio.current_time() + limits.cleanup))
         for key in ctx.cache:
             entry = ctx.cache.take_out(key)
             assert entry is not None

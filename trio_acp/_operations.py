@@ -103,7 +103,7 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
         return None
     stored = None
     try:
-        stored = await _store_started(ctx, control, entry, deadline, own_cwd=wanted.cwd is not None)
+        stored = await _store_started(ctx, control, entry, deadline, wanted)
     finally:
         # At shutdown somebody else may have taken it out, and closes it.
         if stored is None and entry is not before and ctx.cache.get(control.key) is entry:
@@ -114,10 +114,12 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
 
 
 async def _store_started(
-    ctx: Context, control: Control, entry: CacheEntry, deadline: float, *, own_cwd: bool
+    ctx: Context, control: Control, entry: CacheEntry, deadline: float, wanted: SessionRecord
 ) -> SessionRecord | None:
     record = attrs.evolve(entry.record, state="idle", owner=None, last_error=None, last_activity=ctx.wall_clock())
-    if own_cwd:
+    names = {name: value for name in ("requester", "label") if (value := getattr(wanted, name)) is not None}
+    record = attrs.evolve(record, **names)
+    if wanted.cwd is not None:
         # A handle that was reused may be there because of an option.
         options = attrs.evolve(record.options, cwd=None)
         record = attrs.evolve(record, cwd=record.working_directory, options=options)

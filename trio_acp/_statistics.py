@@ -50,6 +50,7 @@ class Statistics:
         stragglers_now: Those of them that still have not ended.
         suspects: Open handles that owe an answer now.
         store_failures: Writes of metadata that failed or exceeded their deadline.
+        ledger_failures: Writes of tasks that did.
         open_handles: Live backend sessions.
         evicted: Backend sessions closed because they were idle.
         last_evicted: When that happened last, on Trio's clock; None if never.
@@ -72,6 +73,7 @@ class Statistics:
     stragglers_now: int
     suspects: int
     store_failures: int
+    ledger_failures: int
     open_handles: int
     evicted: int
     last_evicted: float | None
@@ -94,6 +96,7 @@ class TurnCounters:
     errors_by_code: Counter[str] = attrs.field(factory=Counter)
     controls: int = 0
     store_failures: int = 0
+    ledger_failures: int = 0
     evicted: int = 0
     last_evicted: float | None = None
 
