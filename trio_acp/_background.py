@@ -154,7 +154,7 @@ class BackgroundTask:
 
     def saw(self, event: Event) -> None:
         """Take notice of an event of the turn; sooner or later the ledger is told."""
-        if self._end is not None or not isinstance(event, _OUTPUT):
+        if not isinstance(event, _OUTPUT):
             return
         if isinstance(event, TextDelta):
             self._progress.add(event.text)
