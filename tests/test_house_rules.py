@@ -35,6 +35,7 @@ LAYERS: Final = (
             "_limits",
             "_outcomes",
             "_records",
+            "_tasks",
             "_trace",
             "_service",
             "_calls",
@@ -55,6 +56,7 @@ LAYERS: Final = (
             "_options",
             "_capacity",
             "_keys",
+            "_ledger",
             "_backends",
             "_retry",
             "_starting",
@@ -66,6 +68,7 @@ LAYERS: Final = (
         "turn",
         (
             "_actor",
+            "_background",
             "_context",
             "_controls",
             "_close",

@@ -7,16 +7,17 @@ A map of the code.  Imports only go down::
     _operations  _ensure  _requests      its other operations; getting a backend handle; what waits in a lane
     _close  _resolve                     closing; what is known under a key
     _controls                            its options: changing them, telling the backend before a turn
+    _background                          the ledger's record of a turn that works for another session
     _evictor                             closing what is idle; room for another backend session
     _context  _calls                     what the actors share; calling code that may not end
     _queue  _cache  _capacity  _options  _keys  _statistics
-    _backends  _starting  _retry  _timeouts              policy: synchronous, without I/O or Trio
+    _backends  _starting  _retry  _timeouts  _ledger     policy: synchronous, without I/O or Trio
     acp/                                 AcpRuntime: links, connections, JSON-RPC, the messages of ACP
     transports/                          WebSocket, stdio, memory: send, receive, aclose
     _permissions  _owner  _service       choosing an option; who owns a row; the one maker of shields
-    _errors _events _outcomes _limits _records _trace     the vocabulary
+    _errors _events _outcomes _limits _records _tasks _trace     the vocabulary
     abc                                  what you may implement
-    stores/                              metadata that survives
+    stores/                              metadata and tasks that survive
     testing/                             the public testing kit; nothing imports it
     cli/                                 the command `trio-acp`; nothing imports it
 """
@@ -107,8 +108,13 @@ from ._resolve import Stale as Stale
 from ._session import Session as Session
 from ._statistics import CapacityUse as CapacityUse
 from ._statistics import Statistics as Statistics
+from ._tasks import TaskOutcome as TaskOutcome
+from ._tasks import TaskRecord as TaskRecord
+from ._tasks import TaskStatus as TaskStatus
 from .acp.runtime import AcpRuntime as AcpRuntime
+from .stores import MemoryLedger as MemoryLedger
 from .stores import MemoryStore as MemoryStore
+from .stores import SQLiteLedger as SQLiteLedger
 from .stores import SQLiteStore as SQLiteStore
 
 __all__ = [
@@ -142,6 +148,7 @@ __all__ = [
     "Limits",
     "Location",
     "ManagerClosed",
+    "MemoryLedger",
     "MemoryStore",
     "MessageTooLarge",
     "Missing",
@@ -159,6 +166,7 @@ __all__ = [
     "Resolution",
     "ResourceLink",
     "RuntimeOptions",
+    "SQLiteLedger",
     "SQLiteStore",
     "Session",
     "SessionClosed",
@@ -175,6 +183,9 @@ __all__ = [
     "Stopped",
     "StoppedBy",
     "StoreError",
+    "TaskOutcome",
+    "TaskRecord",
+    "TaskStatus",
     "TextContent",
     "TextDelta",
     "Thought",

@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from ._backends import backend_name
+from ._background import Bookkeeper
 from ._cache import RuntimeCache
 from ._capacity import Capacity
 from ._errors import TurnFailed
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ._records import Owner, SessionRecord
     from ._requests import Request
     from ._trace import TraceName
-    from .abc import Handle, Instrument, PermissionPolicy, Runtime, SessionStore
+    from .abc import Handle, Instrument, Ledger, PermissionPolicy, Runtime, SessionStore
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Context:
         unsaved: Changes of metadata that could not be written, by key, as
             attributes and their new values; the next write of that session,
             or the manager's exit, tries again.
+        book: Writes into the ledger; None if there is none.
         wall_clock: Seconds since the epoch; only for stored time stamps.
     """
 
@@ -54,6 +56,7 @@ class Context:
     nursery: trio.Nursery
     calls: Calls
     owner: Owner
+    ledger: Ledger | None = None
     wall_clock: Callable[[], float] = time.time
     closing: bool = attrs.field(default=False, init=False)
     queue: SessionActorQueue[Request] = attrs.field(init=False)
@@ -62,10 +65,13 @@ class Context:
     evictor: Evictor = attrs.field(init=False)
     counters: TurnCounters = attrs.field(factory=TurnCounters, init=False)
     unsaved: dict[str, dict[str, Any]] = attrs.field(factory=dict, init=False)
+    book: Bookkeeper | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.queue = SessionActorQueue(self.settings.max_queued)
         self.capacity = Capacity(self.settings.max_sessions)
+        if self.ledger is not None:
+            self.book = Bookkeeper(self.ledger, self.counters)
 
     def runtime(self, name: str) -> Runtime:
         """Return the runtime registered under `name`.
@@ -211,6 +217,7 @@ class Context:
             stragglers_now=self.calls.stragglers_now,
             suspects=self.cache.suspects(),
             store_failures=c.store_failures,
+            ledger_failures=c.ledger_failures,
             open_handles=len(self.cache),
             idle_ttl=self.settings.idle_ttl,
             evicted=c.evicted,

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ._requests import Request
     from ._resolve import Resolution
     from ._statistics import Statistics
-    from .abc import Instrument, PermissionPolicy, Runtime, SessionStore
+    from .abc import Instrument, Ledger, PermissionPolicy, Runtime, SessionStore
 
 
 @asynccontextmanager
@@ -50,6 +50,7 @@ async def open_session_manager(
     runtimes: Mapping[str, Runtime],
     *,
     store: SessionStore | None = None,
+    ledger: Ledger | None = None,
     settings: Settings | None = None,
     permissions: PermissionPolicy | None = None,
     instrument: Instrument | None = None,
@@ -62,7 +63,7 @@ async def open_session_manager(
     in parallel, and ends every task, socket and process it started.  This takes
     at most ``2 * cleanup`` seconds for all turns together, `cleanup` for all
     sessions (each plus ``2 * join``), then what each runtime needs to hang up
-    (`AcpRuntime`: 5 seconds) and the store to finish a write; a task that
+    (`AcpRuntime`: 5 seconds) and store and ledger to finish a write; a task that
     resists cancellation is waited for and reported.  The body's exception
     leaves as it is.  If cancelled, leaving does the same, within the same
     bound, and then `trio.Cancelled` goes on.
@@ -72,6 +73,8 @@ async def open_session_manager(
             trimmed and lower-cased.  Their order is that in which they are
             chosen for sessions that ask for none.
         store: Where session metadata is kept; default: in memory.
+        ledger: Where each turn of a session with a requester is recorded, for
+            that one to look at; default: nowhere.
         settings: Deadlines and bounds.
         permissions: Who answers agents' requests for permission; default: `DenyAll`.
         instrument: Hears everything that happens to turns.
@@ -83,11 +86,13 @@ async def open_session_manager(
     backends = Backends(runtimes)
     async with AsyncExitStack() as stack:
         entered_store = await stack.enter_async_context(store if store is not None else MemoryStore())
+        entered_ledger = None if ledger is None else await stack.enter_async_context(ledger)
         backends = Backends({name: await stack.enter_async_context(backends.get(name)) for name in backends})
         nursery = await stack.enter_async_context(ServiceScope("actors"))
         ctx = Context(
             backends=backends,
             store=entered_store,
+            ledger=entered_ledger,
             settings=settings,
             permissions=permissions or DenyAll(),
             instrument=instrument,
@@ -121,6 +126,8 @@ class SessionManager:
         mode: Mode = "persistent",
         fresh: bool = False,
         options: OptionChanges | None = None,
+        requester: str | None = None,
+        label: str | None = None,
     ) -> Session:
         """Open a session, or resume the stored one, and store its metadata.
 
@@ -142,6 +149,10 @@ class SessionManager:
             fresh: Discard what is stored under the key.
             options: Changes of its options, stored with it and told to the
                 agent before the first turn; see `Session.update_options`.
+            requester: The key of the session on whose behalf this one works;
+                its turns are then recorded in the manager's ledger.  None
+                leaves what is stored.
+            label: A name for people.  None leaves what is stored.
 
         Raises:
             SessionExists: the key is stored with another agent or mode.
@@ -158,13 +169,19 @@ class SessionManager:
             UsageError: there is nothing in the key, the directory is not
                 absolute, or too many requests wait.
         """
-        name = "" if agent is None else self._ctx.backends.require(agent)
+        ctx = self._ctx
         changes = check_changes(options or {})
-        key = canonical_key(key, self._ctx.settings)
-        record = SessionRecord(key=key, agent=name, mode=mode, cwd=_absolute(cwd))
-        session = Session(self._ctx, key)
+        record = SessionRecord(
+            key=canonical_key(key, ctx.settings),
+            agent="" if agent is None else ctx.backends.require(agent),
+            mode=mode,
+            cwd=_absolute(cwd),
+            requester=None if requester is None else canonical_key(requester, ctx.settings),
+            label=(label or "").strip() or None,
+        )
+        session = Session(ctx, record.key)
         session.origin = await session._operate(
-            lambda control: start_in_lane(self._ctx, control, record, changes, fresh=fresh)
+            lambda control: start_in_lane(ctx, control, record, changes, fresh=fresh)
         )
         return session
 
@@ -265,6 +282,8 @@ async def _shut_down(ctx: Context) -> None:
             await request.settled.wait()
     with shielded(limits.cleanup + 2 * limits.join):
         closing: list[Call[Any]] = [ctx.calls.start("save", ctx.save_unsaved, trio.current_time() + limits.cleanup)]
+        if ctx.book is not None:
+            closing.append(ctx.calls.start("ledger", ctx.book.flush, trio.current_time() + limits.cleanup))
         for key in ctx.cache:
             entry = ctx.cache.take_out(key)
             assert entry is not None

@@ -112,7 +112,7 @@ async def _store_started(
     if own_cwd:
         # A handle that was reused may be there because of an option.
         record = attrs.evolve(record, cwd=wanted.cwd if wanted.options.cwd else record.working_directory)
-    record = attrs.evolve(record, options=wanted.options)
+    record = attrs.evolve(record, options=wanted.options, requester=wanted.requester, label=wanted.label)
     written = await control.interruptibly(deadline, ctx.store.update, control.key, lambda _: record)
     if written is not None:
         ctx.unsaved.pop(control.key, None)

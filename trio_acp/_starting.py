@@ -35,9 +35,11 @@ def record_to_start(stored: SessionRecord | None, wanted: SessionRecord, changes
             f"not {wanted.mode} of {wanted.agent!r}; fresh=True discards it"
         )
     else:
-        record = stored
+        record = attrs.evolve(
+            stored, requester=wanted.requester or stored.requester, label=wanted.label or stored.label
+        )
         if wanted.cwd is not None:
-            record = attrs.evolve(stored, cwd=wanted.cwd, options=attrs.evolve(stored.options, cwd=None))
+            record = attrs.evolve(record, cwd=wanted.cwd, options=attrs.evolve(stored.options, cwd=None))
     return attrs.evolve(record, options=merge(record.options, changes)) if changes else record
 
 

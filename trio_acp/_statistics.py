@@ -51,6 +51,7 @@ class Statistics:
         stragglers_now: Those of them that still have not ended.
         suspects: Open handles that owe an answer now.
         store_failures: Writes of metadata that failed or exceeded their deadline.
+        ledger_failures: Writes of tasks that did.
         open_handles: Live backend sessions.
         idle_ttl: Seconds after which an idle one is closed (`Settings.idle_ttl`).
         evicted: Backend sessions closed because they were idle.
@@ -75,6 +76,7 @@ class Statistics:
     stragglers_now: int
     suspects: int
     store_failures: int
+    ledger_failures: int
     open_handles: int
     idle_ttl: float
     evicted: int
@@ -99,6 +101,7 @@ class TurnCounters:
     errors_by_code: Counter[str] = attrs.field(factory=Counter)
     controls: int = 0
     store_failures: int = 0
+    ledger_failures: int = 0
     evicted: int = 0
     last_evicted: float | None = None
 

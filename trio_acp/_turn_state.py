@@ -18,6 +18,7 @@ from ._timeouts import effective_timeout
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._background import BackgroundTask
     from ._calls import Call
     from ._events import ContentBlock, Event
     from ._limits import Limits
@@ -96,6 +97,7 @@ class TurnState(Request):
         self.phase = Phase.QUEUED
         self.started: float | None = None
         self.marked = False  # whether the stored state may say `running`
+        self.background: BackgroundTask | None = None
         self.submitted = False
         self.saw_event = False
         self.log: list[Cause] = []
@@ -197,6 +199,8 @@ class TurnState(Request):
             self.saw_event = True
             if self.on_first_event is not None:
                 self.on_first_event()
+        if self.background is not None:
+            self.background.saw(event)
         if isinstance(event, TextDelta):
             self._texts.append(event.text)
         elif isinstance(event, ToolCall):
