@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from ._claims import claim_row, require_free
 from ._ensure import ensure_runtime_handle
 from ._errors import SessionExists, SessionMissing, StoreError
+from ._ownership import FREE
 from ._records import RuntimeOptions
 from ._service import shielded
 from ._turn_state import TurnState
@@ -76,7 +78,7 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
     """
     limits = ctx.settings.limits
     deadline = trio.current_time() + limits.setup
-    stored = await control.interruptibly(math.inf, _read, ctx, control.key, deadline)
+    stored = await control.interruptibly(math.inf, _claim, ctx, control.key, deadline)
     if control.stopping:
         return None
     if stored is None or fresh:
@@ -116,12 +118,24 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
 async def _store_started(
     ctx: Context, control: Control, entry: CacheEntry, deadline: float, *, own_cwd: bool
 ) -> SessionRecord | None:
-    record = attrs.evolve(entry.record, state="idle", owner=None, last_error=None, last_activity=ctx.wall_clock())
+    record = attrs.evolve(entry.record, state="idle", last_error=None, last_activity=ctx.wall_clock())
     if own_cwd:
         # A handle that was reused may be there because of an option.
         options = attrs.evolve(record.options, cwd=None)
         record = attrs.evolve(record, cwd=record.working_directory, options=options)
-    written = await control.interruptibly(deadline, ctx.store.update, control.key, lambda _: record)
+
+    def start(old: SessionRecord | None) -> SessionRecord:
+        require_free(ctx, old)  # a session that was not stored yet may have been started elsewhere meanwhile
+        return record
+
+    unheld = control.key not in ctx.held
+    ctx.held.add(control.key)  # now: an update that is interrupted may still be made
+    try:
+        written = await control.interruptibly(deadline, ctx.store.update, control.key, start)
+    except Exception:
+        if unheld:
+            ctx.held.discard(control.key)
+        raise
     if written is not None:
         ctx.unsaved.pop(control.key, None)
         entry.record = record
@@ -139,10 +153,17 @@ async def close_in_lane(ctx: Context, control: Control, reason: str, *, forget: 
     if entry is not None:
         closed = await ctx.close_handle(ctx.runtime(entry.record.agent), entry.handle, reason, limits.cleanup)
     if forget:
+
+        def delete(old: SessionRecord | None) -> None:
+            require_free(ctx, old)
+
         ctx.unsaved.pop(control.key, None)
         with trio.move_on_after(limits.cleanup) as scope:
-            await ctx.store.update(control.key, lambda _: None)
+            await ctx.store.update(control.key, delete)
+            ctx.held.discard(control.key)
         if scope.cancelled_caught:
+            ctx.held.discard(control.key)
+            ctx.unsaved[control.key] = dict(FREE)
             raise StoreError(f"deleting the metadata of {control.key!r} took too long", detail="store-timeout")
     failed = entry is not None and not closed
     return CloseReport(closed, "the backend did not close the session properly in time" if failed else None)
@@ -191,6 +212,12 @@ async def describe(ctx: Context, key: str, answer: RuntimeStatus | None = None) 
         options=record.options,
         runtime=answer,
     )
+
+
+async def _claim(ctx: Context, key: str, deadline: float) -> SessionRecord | None:
+    with trio.move_on_at(deadline):
+        return await claim_row(ctx, key)
+    raise StoreError(f"claiming the metadata of {key!r} took too long", detail="store-timeout")
 
 
 async def _read(ctx: Context, key: str, deadline: float) -> SessionRecord | None:

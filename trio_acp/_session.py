@@ -82,7 +82,8 @@ class Session(SessionControls):
         Raises:
             TurnTimedOut: the deadline passed, and `grace` more seconds.
             TurnFailed: the turn ended with an error, which is its cause: for a
-                session that does not exist, a `SessionMissing`.
+                session that does not exist, a `SessionMissing`; for one that
+                another manager has open, a `SessionInUse`.
             QueueFull: too many requests wait already.
             ManagerClosed: the manager is closing.
         """
@@ -116,6 +117,7 @@ class Session(SessionControls):
 
         Raises:
             StoreError: the metadata could not be deleted.
+            SessionInUse: nor may it be: another manager has the session open.
             ManagerClosed: the manager is closing.
         """
         await trio.lowlevel.checkpoint()

@@ -1,0 +1,87 @@
+"""What a manager does first: repairing what dead ones left in its store.
+
+Only rows whose owner is dead are touched, so it may run at any time, in
+several managers at once, and again.  The processes are ended before the row is
+repaired: should we die in between, the next one finds the row as it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, TypeAlias
+
+import attrs
+import trio
+
+from ._owner import is_alive
+from ._ownership import is_left_behind, repaired
+from ._reaper import end_groups
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ._limits import Limits
+    from ._records import SessionRecord
+    from .abc import SessionStore
+
+_log = logging.getLogger(__name__)
+
+SettleTasks: TypeAlias = "Callable[[SessionRecord], Awaitable[object]]"
+"""Settles what else is open of a session whose owner died; it is given the row as that one left it."""
+
+
+@attrs.frozen(kw_only=True)
+class RecoveryReport:
+    """What was left by managers that had died, and what became of it.
+
+    Attributes:
+        repaired: The keys of the sessions whose rows were repaired here.
+        reaped: The ids of the agents' process groups that were ended.
+        left: The ids of those that may live on: they could not be proven to be
+            the ones that were recorded, or did not end in time.
+    """
+
+    repaired: tuple[str, ...] = ()
+    reaped: tuple[int, ...] = ()
+    left: tuple[int, ...] = ()
+
+
+async def recover(store: SessionStore, limits: Limits, *, settle: SettleTasks | None = None) -> RecoveryReport:
+    """Repair rows of dead owners and end the process groups recorded in them, within `probe` seconds.
+
+    What fails is logged, and left to the next one.  If cancelled, each row is repaired or as it was.
+    """
+    report = RecoveryReport()
+    with trio.move_on_after(limits.probe) as scope:
+        try:
+            rows = [row for row in await store.list() if is_left_behind(row, is_alive)]
+            suspects = [(group, row.owner) for row in rows if row.owner is not None for group in row.processes]
+            groups = await end_groups(suspects, patience=min(limits.cleanup, limits.probe / 4))
+            report = attrs.evolve(report, reaped=groups.reaped, left=groups.left)
+            for row in rows:
+                if await _repair(store, row):
+                    report = attrs.evolve(report, repaired=(*report.repaired, row.key))
+                    if settle is not None:
+                        await settle(row)
+        except Exception:  # noqa: BLE001 - whatever a store raises, the manager opens
+            _log.exception("what dead managers left in the store could not be repaired")
+    if scope.cancelled_caught:
+        _log.warning("repairing what dead managers left in the store took more than %g s", limits.probe)
+    return report
+
+
+async def _repair(store: SessionStore, found: SessionRecord) -> bool:
+    """Repair one row, unless it has become another's since it was found; say whether it was done here."""
+    done = False
+
+    def repair(row: SessionRecord | None) -> SessionRecord | None:
+        nonlocal done
+        done = row is not None and row.owner == found.owner and is_left_behind(row, is_alive)
+        return repaired(row) if row is not None and done else row
+
+    await store.update(found.key, repair)
+    if done:
+        pid = "unknown" if found.owner is None else found.owner.pid
+        how = "was interrupted" if found.state == "running" else "was left open"
+        _log.warning("session %s %s: the process %s is gone", found.key, how, pid)
+    return done
