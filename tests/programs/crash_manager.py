@@ -1,6 +1,8 @@
 """Run one turn of a real agent under a real manager, and stop by SIGKILL at a named point.
 
-Usage: crash_manager.py DIR POINT WORD ...: the words go to the agent.
+Usage: crash_manager.py.  Each line of input is a JSON list, DIR, POINT, WORD
+...: the words go to the agent.  A process is forked for it; its exit status is
+a line of output, negative for a signal.
 
 A point is the name of a trace record; or the beginning or end of a write to
 the store, such as ``before running`` (inside its transaction) and ``after
@@ -10,6 +12,7 @@ that is stored but not open, the other points with one that is just started.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -18,16 +21,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import trio
+import trio.testing
 
 import trio_acp
 from trio_acp import abc
+from trio_acp.transports import dial_stdio
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-HERE = Path(sys.argv[1])
-POINT = sys.argv[2]
-AGENT = [sys.executable, "-IS", str(Path(__file__).with_name("crash_agent.py")), str(HERE), *sys.argv[3:]]
+AGENT = [sys.executable, "-IS", str(Path(__file__).with_name("crash_agent.py"))]
 STORED = {"setup", "ready", "before claim", "after claim", "before running, opened", "after running, opened"}
 HANGS = {"cause", "ladder.cancel", "ladder.join"}
 
@@ -38,15 +41,18 @@ def die() -> NoReturn:
     raise AssertionError("still here")
 
 
-class Armed:
-    """Whether the point counts already."""
+class Plan:
+    """What this process is to do; `armed` once the point counts."""
 
-    yes = False
+    here: Path
+    point: str
+    words: list[str]
+    armed = False
 
 
 def reach(point: str) -> None:
     """Stop if this is the point."""
-    if Armed.yes and point == POINT.removesuffix(", opened"):
+    if Plan.armed and point == Plan.point.removesuffix(", opened"):
         die()
 
 
@@ -100,28 +106,28 @@ class Runtime(trio_acp.AcpRuntime):
 
 def runtime() -> Runtime:
     """Return a runtime for the small agent."""
-    return Runtime(trio_acp.transports.stdio.dial_stdio(AGENT, close_timeout=0.2))
+    return Runtime(dial_stdio([*AGENT, str(Plan.here), *Plan.words], close_timeout=0.2))
 
 
 async def main() -> None:
     """Run the turn."""
-    store = Store(HERE / "sessions.db")
+    store = Store(Plan.here / "sessions.db")
     limits = trio_acp.Limits(cleanup=0.2)
     open_manager = partial(
         trio_acp.open_session_manager, store=store, settings=trio_acp.Settings(limits=limits), instrument=Tracer()
     )
-    if POINT in STORED:
+    if Plan.point in STORED:
         async with open_manager({"agent": runtime()}) as manager:
             await manager.start_session("k", agent="agent", cwd="/")
-    Armed.yes = POINT in STORED or POINT.endswith("start") or "repair" in POINT
+    Plan.armed = Plan.point in STORED or Plan.point.endswith("start") or "repair" in Plan.point
     async with open_manager({"agent": runtime()}) as manager:
         session = manager.session("k")
-        if POINT not in STORED:
+        if Plan.point not in STORED:
             session = await manager.start_session("k", agent="agent", cwd="/")
-        Armed.yes = True
-        async with session.turn("hang" if POINT in HANGS else "hello") as turn:
+        Plan.armed = True
+        async with session.turn("hang" if Plan.point in HANGS else "hello") as turn:
             async for _ in turn:
-                if POINT in HANGS:
+                if Plan.point in HANGS:
                     turn.cancel()
         await trio.testing.wait_all_tasks_blocked()
         reach("idle")
@@ -129,6 +135,18 @@ async def main() -> None:
         await session.prompt("again")
 
 
+def serve() -> None:
+    """Fork a process for each line."""
+    for line in sys.stdin:
+        pid = os.fork()
+        if not pid:
+            here, Plan.point, *Plan.words = json.loads(line)
+            Plan.here = Path(here)
+            trio.run(main)
+            os._exit(1)  # the point was never reached
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
 if __name__ == "__main__":
-    trio.run(main)
-    sys.exit(f"{POINT} was never reached")
+    serve()
