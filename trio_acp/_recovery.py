@@ -56,7 +56,8 @@ async def recover(store: SessionStore, limits: Limits, *, settle: SettleTasks | 
         try:
             rows = [row for row in await store.list() if is_left_behind(row, is_alive)]
             suspects = [(group, row.owner) for row in rows if row.owner is not None for group in row.processes]
-            groups = await end_groups(suspects, patience=min(limits.cleanup, limits.probe / 4))
+            # Twice that at the very most, so that there is time left for the rows.
+            groups = await end_groups(suspects, patience=min(limits.cleanup, 0.4 * limits.probe))
             report = attrs.evolve(report, reaped=groups.reaped, left=groups.left)
             for row in rows:
                 if await _repair(store, row):
