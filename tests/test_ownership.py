@@ -29,6 +29,7 @@ from trio_acp import (
 )
 from trio_acp._owner import alive, current_owner, is_alive, start_time
 from trio_acp._ownership import FREE, INTERRUPTED, changed, claimed, is_left_behind, repaired
+from trio_acp._recovery import recover
 from trio_acp.abc import ProcessGroup
 from trio_acp.stores import MemoryStore
 from trio_acp.stores._database import MIGRATIONS
@@ -327,6 +328,40 @@ async def test_rows_of_dead_owners_are_repaired_at_the_start(
             assert RecoveryReport() == manager.recovered
 
 
+@pytest.mark.skipif(not HERE.start_time, reason="this system has no /proc")
+async def test_a_recycled_number_is_not_the_owner(autojump_clock: MockClock) -> None:
+    """A live process with the pid, but of another start time or another boot, does not keep the row."""
+    store = MemoryStore()
+    parent = attrs.evolve(HERE, pid=os.getppid(), start_time=start_time(os.getppid()))
+    owners = {
+        "boot": attrs.evolve(parent, boot_id="another"),
+        "itself": parent,
+        "recycled": attrs.evolve(parent, start_time=parent.start_time + 1),
+        "ours": attrs.evolve(HERE, manager_id="of an earlier manager"),
+    }
+    await stored(store, *(attrs.evolve(LEFT, key=key, owner=owner, processes=()) for key, owner in owners.items()))
+    async with open_session_manager({"fake": FakeRuntime()}, store=store, settings=SETTINGS) as manager:
+        assert RecoveryReport(repaired=("boot", "ours", "recycled")) == manager.recovered
+        with pytest.raises(SessionInUse):
+            await manager.start_session("itself", agent="fake")
+
+
+async def test_what_else_is_open_is_settled_before_the_row(autojump_clock: MockClock) -> None:
+    """It is told the row as it was left; one that fails leaves the row to the next manager, and stops no other."""
+    store, settled = MemoryStore(), []
+    await stored(store, LEFT, attrs.evolve(LEFT, key="l"), attrs.evolve(LEFT, key="m", owner=None, state="idle"))
+
+    async def settle(row: SessionRecord) -> None:
+        assert row == await store.read(row.key)
+        settled.append(row.key)
+        if row.key == "k":
+            raise StoreError("no")
+
+    assert RecoveryReport(repaired=("l",)) == await recover(store, Limits(), settle=settle)
+    assert ["k", "l"] == settled
+    assert LEFT == await store.read("k")
+
+
 async def test_managers_that_start_at_once_repair_each_row_once(autojump_clock: MockClock) -> None:
     """However their steps mix, every row is in one report."""
     store = MemoryStore()
@@ -373,6 +408,17 @@ async def test_an_owner_that_dies_later_is_succeeded_by_whoever_needs_the_sessio
     row = await store.read("k")
     assert row is not None
     assert ("idle", None, None) == (row.state, row.last_error, row.owner)
+
+
+async def test_a_take_over_repairs_even_if_nothing_comes_of_it(autojump_clock: MockClock) -> None:
+    """Whoever takes a row over and gives up leaves it as recovery would have."""
+    store, runtime = MemoryStore(), FakeRuntime(ensure=[Hang()])
+    async with open_session_manager({"fake": runtime}, store=store, settings=SETTINGS) as manager:
+        await stored(store, LEFT)
+        with trio.move_on_after(1):
+            await manager.start_session("k", agent="fake")
+        await trio.testing.wait_all_tasks_blocked()
+        assert attrs.evolve(LEFT, **FREE, state="error", last_error=INTERRUPTED) == await store.read("k")
 
 
 async def test_a_file_of_the_first_format_is_upgraded_and_repaired(tmp_path: Path) -> None:

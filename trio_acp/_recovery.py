@@ -1,7 +1,7 @@
 """What a manager does first: repairing what dead ones left in its store.
 
 Only rows whose owner is dead are touched, so it may run at any time, in
-several managers at once, and again.  The processes are ended before the row is
+several managers at once, and again.  Everything else comes before the row is
 repaired: should we die in between, the next one finds the row as it was.
 """
 
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SettleTasks: TypeAlias = "Callable[[SessionRecord], Awaitable[object]]"
-"""Settles what else is open of a session whose owner died; it is given the row as that one left it."""
+"""Settles what else is open of a session whose owner died; it is given the row as that one left it.
+
+It comes before the row is repaired, so it may be called again, and by several managers at once.
+"""
 
 
 @attrs.frozen(kw_only=True)
@@ -53,25 +56,28 @@ async def recover(store: SessionStore, limits: Limits, *, settle: SettleTasks | 
     """
     report = RecoveryReport()
     with trio.move_on_after(limits.probe) as scope:
-        try:
-            rows = [row for row in await store.list() if is_left_behind(row, is_alive)]
-            suspects = [(group, row.owner) for row in rows if row.owner is not None for group in row.processes]
-            # Twice that at the very most, so that there is time left for the rows.
-            groups = await end_groups(suspects, patience=min(limits.cleanup, 0.4 * limits.probe))
-            report = attrs.evolve(report, reaped=groups.reaped, left=groups.left)
-            for row in rows:
-                if await _repair(store, row):
-                    report = attrs.evolve(report, repaired=(*report.repaired, row.key))
-                    if settle is not None:
-                        await settle(row)
-        except Exception:  # noqa: BLE001 - whatever a store raises, the manager opens
-            _log.exception("what dead managers left in the store could not be repaired")
+        rows = await _left_behind(store)
+        suspects = [(group, row.owner) for row in rows if row.owner is not None for group in row.processes]
+        # Twice that at the very most, so that there is time left for the rows.
+        groups = await end_groups(suspects, patience=min(limits.cleanup, 0.4 * limits.probe))
+        report = attrs.evolve(report, reaped=groups.reaped, left=groups.left)
+        for row in rows:
+            if await _repair(store, row, settle):
+                report = attrs.evolve(report, repaired=(*report.repaired, row.key))
     if scope.cancelled_caught:
         _log.warning("repairing what dead managers left in the store took more than %g s", limits.probe)
     return report
 
 
-async def _repair(store: SessionStore, found: SessionRecord) -> bool:
+async def _left_behind(store: SessionStore) -> list[SessionRecord]:
+    try:
+        return [row for row in await store.list() if is_left_behind(row, is_alive)]
+    except Exception:  # noqa: BLE001 - whatever a store raises, the manager opens
+        _log.exception("what dead managers left in the store could not be read")
+        return []
+
+
+async def _repair(store: SessionStore, found: SessionRecord, settle: SettleTasks | None) -> bool:
     """Repair one row, unless it has become another's since it was found; say whether it was done here."""
     done = False
 
@@ -80,7 +86,13 @@ async def _repair(store: SessionStore, found: SessionRecord) -> bool:
         done = row is not None and row.owner == found.owner and is_left_behind(row, is_alive)
         return repaired(row) if row is not None and done else row
 
-    await store.update(found.key, repair)
+    try:
+        if settle is not None:
+            await settle(found)
+        await store.update(found.key, repair)
+    except Exception:  # noqa: BLE001 - whatever a store raises, the others are repaired
+        _log.exception("session %s, left by a dead manager, could not be repaired", found.key)
+        return False
     if done:
         pid = "unknown" if found.owner is None else found.owner.pid
         how = "was interrupted" if found.state == "running" else "was left open"
