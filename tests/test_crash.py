@@ -114,15 +114,19 @@ def processes(place: Path) -> list[int]:
 
 async def all_gone(place: Path) -> None:
     """Wait until none is alive: those that ended, and those that see the end of their input."""
-    with trio.fail_after(SECONDS):
-        for pid in processes(place):
-            with suppress(ProcessLookupError):
-                descriptor = os.pidfd_open(pid)
-                try:
-                    await trio.lowlevel.wait_readable(descriptor)
-                finally:
-                    os.close(descriptor)
+    for pid in processes(place):
+        await ended(pid)
     assert [] == processes(place)
+
+
+async def ended(pid: int) -> None:
+    """Wait until a process that is not ours has ended."""
+    with trio.fail_after(SECONDS), suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            await trio.lowlevel.wait_readable(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -207,6 +211,19 @@ async def test_a_manager_that_was_killed(crashed: Crash, place: Path) -> None:
         async with open_session_manager({}, store=SQLiteStore(place / "sessions.db")) as manager:
             assert RecoveryReport() == manager.recovered
     await all_gone(place)
+
+
+async def test_a_process_that_outlives_the_agent_that_started_it(place: Path) -> None:
+    """The agent sees the end of its input; what it started does not, but carries the mark of the manager that died."""
+    await crash(place, "first_event", "child")
+    found = await row_of(place)
+    assert found is not None
+    [group] = found.processes
+    await ended(group.pgid)
+    assert 1 == len(processes(place))
+    async with open_session_manager({}, store=SQLiteStore(place / "sessions.db"), settings=SETTINGS) as manager:
+        assert RecoveryReport(repaired=("k",), reaped=(group.pgid,)) == manager.recovered
+    assert [] == processes(place)
 
 
 @pytest.mark.parametrize("point", ["before repair", "after repair"])

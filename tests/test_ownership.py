@@ -357,7 +357,7 @@ async def test_what_else_is_open_is_settled_before_the_row(autojump_clock: MockC
         if row.key == "k":
             raise StoreError("no")
 
-    assert RecoveryReport(repaired=("l",)) == await recover(store, Limits(), settle=settle)
+    assert RecoveryReport(repaired=("l",)) == await recover(store, SETTINGS.limits, settle=settle)
     assert ["k", "l"] == settled
     assert LEFT == await store.read("k")
 

@@ -104,7 +104,9 @@ def require_free(ctx: Context, row: SessionRecord | None) -> None:
 async def release_if_closed(ctx: Context, request: Request) -> None:
     """Free the row of a session that is not open any more; at most `cleanup` seconds.
 
-    If that fails, or it is cancelled, the next write of the session does it, or the manager's exit.
+    If that fails, or it is cancelled, the next write of the session does it,
+    or the manager's exit.
     """
-    if request.key in ctx.held and ctx.cache.get(request.key) is None:
+    # At the exit there are agents until the runtimes are left: see `holding_rows`.
+    if request.key in ctx.held and ctx.cache.get(request.key) is None and not ctx.closing:
         await ctx.save(request, dict(FREE), trio.current_time() + ctx.settings.limits.cleanup)

@@ -100,13 +100,13 @@ class Context:
     async def save(self, request: Request, changes: dict[str, Any], deadline: float) -> None:
         """Write changes of a session's record, best effort.
 
-        A record that is no longer stored, or has become another manager's, stays so.  A failure, or `deadline`
-        passing, is logged, counted and remembered in `unsaved`; it never
-        decides how a turn ends.  If cancelled, the changes are remembered.
+        A record that is no longer stored, or has become another manager's,
+        stays so.  A failure, or `deadline` passing, is logged, counted and
+        remembered in `unsaved`; it never decides how a turn ends.  If cancelled, the changes are remembered.
         """
         key = request.key
         if "owner" in changes and changes["owner"] is None:
-            self.held.discard(key)
+            self.held.discard(key)  # nobody has to do it again: it is remembered
         problem: str | None = f"no answer within {max(0.0, deadline - trio.current_time()):g} s"
         # Remembered first: whatever interrupts the write, the changes are not lost.
         self.unsaved[key] = {**self.unsaved.get(key, {}), **changes}

@@ -57,16 +57,18 @@ async def open_session_manager(
 
     Entering repairs what managers that died have left in the store, within
     `probe` seconds: see `RecoveryReport`.  It connects to nothing and starts no
-    agent; that happens when a session needs it.  Leaving, however it happens, admits nothing more, stops
-    running and queued turns (`Stopped` by ``shutdown``), closes all sessions
-    in parallel, and ends every task, socket and process it started.  This takes
-    at most ``2 * cleanup`` seconds for all turns together, `cleanup` for all
-    sessions (each plus ``2 * join``), then what each runtime needs to hang up
+    agent; that happens when a session needs it.  If cancelled, it is not entered.
+
+    Leaving, however it happens, admits nothing more, stops running and queued
+    turns (`Stopped` by ``shutdown``), closes all sessions in parallel, and ends
+    every task, socket and process it started.  This takes at most
+    ``2 * cleanup`` seconds for all turns together, `cleanup` for all sessions
+    (each plus ``2 * join``), then what each runtime needs to hang up
     (`AcpRuntime`: 5 seconds), `cleanup` for giving the sessions back in the
-    store, and what the store needs to finish a write; a task that
-    resists cancellation is waited for and reported.  The body's exception
-    leaves as it is.  If cancelled, leaving does the same, within the same
-    bound, and then `trio.Cancelled` goes on.
+    store, and what the store needs to finish a write; a task that resists
+    cancellation is waited for and reported.  The body's exception leaves as it
+    is.  If cancelled, leaving does the same, within the same bound, and then
+    `trio.Cancelled` goes on.
 
     Args:
         runtimes: The adapters by the name under which sessions ask for them.
