@@ -27,7 +27,8 @@ from trio_acp import (
     TurnFailed,
     open_session_manager,
 )
-from trio_acp._procfs import look_up
+from trio_acp._owner import MARK, mark
+from trio_acp._procfs import has_variable, look_up
 from trio_acp.transports import dial_stdio
 
 if TYPE_CHECKING:
@@ -220,7 +221,9 @@ async def test_a_process_that_outlives_the_agent_that_started_it(place: Path) ->
     assert found is not None
     [group] = found.processes
     await ended(group.pgid)
-    assert 1 == len(processes(place))
+    [orphan] = processes(place)
+    assert found.owner is not None
+    assert has_variable(orphan, MARK, mark(found.owner))
     async with open_session_manager({}, store=SQLiteStore(place / "sessions.db"), settings=SETTINGS) as manager:
         assert RecoveryReport(repaired=("k",), reaped=(group.pgid,)) == manager.recovered
     assert [] == processes(place)
