@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from trio_acp._owner import boot_id, current_owner, start_time
+from trio_acp._owner import current_owner, start_time
+from trio_acp._procfs import boot_id
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system has no /proc")
 

@@ -7,14 +7,16 @@ A map of the code.  Imports only go down::
     _operations  _ensure  _requests      its other operations; getting a backend handle; what waits in a lane
     _close  _resolve                     closing; what is known under a key
     _controls                            its options: changing them, telling the backend before a turn
+    _claims  _recovery                   holding sessions in the store; repairing what dead managers left
     _background                          the ledger's record of a turn that works for another session
     _evictor                             closing what is idle; room for another backend session
     _context  _calls                     what the actors share; calling code that may not end
     _queue  _cache  _capacity  _options  _keys  _statistics
-    _backends  _starting  _retry  _timeouts  _ledger     policy: synchronous, without I/O or Trio
+    _backends  _ownership  _starting  _retry  _timeouts  _ledger    policy: synchronous, without I/O or Trio
     acp/                                 AcpRuntime: links, connections, JSON-RPC, the messages of ACP
     transports/                          WebSocket, stdio, memory: send, receive, aclose
-    _permissions  _owner  _service       choosing an option; who owns a row; the one maker of shields
+    _permissions  _owner  _service       choosing an option; who we are, who lives; the one maker of shields
+    _reaper  _procfs                     ending what is left of dead managers' agents
     _errors _events _outcomes _limits _records _tasks _trace     the vocabulary
     abc                                  what you may implement
     stores/                              metadata and tasks that survive
@@ -41,6 +43,7 @@ from ._errors import RequestFailed as RequestFailed
 from ._errors import SessionClosed as SessionClosed
 from ._errors import SessionExists as SessionExists
 from ._errors import SessionInitFailed as SessionInitFailed
+from ._errors import SessionInUse as SessionInUse
 from ._errors import SessionMissing as SessionMissing
 from ._errors import StoreError as StoreError
 from ._errors import TooManySessions as TooManySessions
@@ -101,6 +104,7 @@ from ._prompt import Turn as Turn
 from ._records import Owner as Owner
 from ._records import RuntimeOptions as RuntimeOptions
 from ._records import SessionRecord as SessionRecord
+from ._recovery import RecoveryReport as RecoveryReport
 from ._resolve import Missing as Missing
 from ._resolve import Ready as Ready
 from ._resolve import Resolution as Resolution
@@ -161,6 +165,7 @@ __all__ = [
     "PlanEntry",
     "QueueFull",
     "Ready",
+    "RecoveryReport",
     "Reply",
     "RequestFailed",
     "Resolution",
@@ -171,6 +176,7 @@ __all__ = [
     "Session",
     "SessionClosed",
     "SessionExists",
+    "SessionInUse",
     "SessionInfo",
     "SessionInitFailed",
     "SessionManager",

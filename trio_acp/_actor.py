@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING
 
 import trio
 
+from ._claims import release_if_closed
 from ._errors import TurnFailed
 from ._outcomes import Failed
 from ._requests import Control
@@ -38,6 +40,7 @@ async def _serve_lane(ctx: Context, key: str) -> None:
                 await run_turn(ctx, request)
             elif isinstance(request, Control):
                 await _run_control(ctx, request)
+            await release_if_closed(ctx, request)
         except Exception as error:  # noqa: BLE001 - our fault, or an adapter's: this request pays, nobody else
             _log.exception("the actor of %s failed", key)
             _fail(ctx, request, error)
@@ -57,6 +60,8 @@ async def _run_control(ctx: Context, control: Control) -> None:
     except Exception as error:  # noqa: BLE001 - handed to the caller, whatever it is
         control.settle(error=error)
     else:
+        # Before the caller goes on: he may want to open the session elsewhere.
+        await control.interruptibly(math.inf, release_if_closed, ctx, control)
         control.settle(result)
 
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from ._claims import require_free
 from ._errors import BackendMissing, StoreError
 from ._keys import missing
+from ._ownership import FREE
 from ._resolve import read_by
 from ._retry import backend_is_gone
 
@@ -56,6 +58,7 @@ async def close_in_lane(ctx: Context, control: Control, reason: str, wish: Close
     Raises:
         SessionMissing: there is no such session.
         StoreError: its metadata cannot be read, or written as wished.
+        SessionInUse: nor may it be: another manager has the session open.
         AcpError: the runtime did not close it; the metadata is untouched.
     """
     entry = ctx.cache.take_out(control.key)
@@ -106,16 +109,24 @@ def _begin_anew(ctx: Context, key: str) -> Mutate:
         "session_id": None,
         "agent_session_id": None,
         "state": "idle",
-        "owner": None,
         "last_error": None,
         "last_activity": ctx.wall_clock(),
+        **FREE,
     }
     return lambda old: None if old is None else attrs.evolve(old, **changes)
 
 
 async def _write(ctx: Context, key: str, mutate: Mutate) -> None:
+    def ours(row: SessionRecord | None) -> SessionRecord | None:
+        require_free(ctx, row)
+        return mutate(row)
+
     with trio.move_on_after(ctx.settings.limits.cleanup):
-        await ctx.store.update(key, mutate)
+        await ctx.store.update(key, ours)
         ctx.unsaved.pop(key, None)
+        ctx.held.discard(key)
         return
+    # It may still happen.  Who frees the row, should it not, is the next write or the exit: waiting has had its time.
+    ctx.held.discard(key)
+    ctx.unsaved[key] = {**ctx.unsaved.get(key, {}), **FREE}
     raise StoreError(f"changing the metadata of {key!r} took too long", detail="store-timeout")

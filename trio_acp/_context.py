@@ -15,6 +15,7 @@ from ._cache import RuntimeCache
 from ._capacity import Capacity
 from ._errors import TurnFailed
 from ._keys import agent_id, agent_of
+from ._ownership import changed
 from ._queue import SessionActorQueue
 from ._statistics import CapacityUse, Statistics, TurnCounters
 from ._trace import TraceRecord
@@ -45,6 +46,7 @@ class Context:
             attributes and their new values; the next write of that session,
             or the manager's exit, tries again.
         book: Writes into the ledger; None if there is none.
+        held: The keys whose stored rows name us as their owner, or may do so.
         wall_clock: Seconds since the epoch; only for stored time stamps.
     """
 
@@ -56,6 +58,7 @@ class Context:
     nursery: trio.Nursery
     calls: Calls
     owner: Owner
+    held: set[str]
     ledger: Ledger | None = None
     wall_clock: Callable[[], float] = time.time
     closing: bool = attrs.field(default=False, init=False)
@@ -109,11 +112,13 @@ class Context:
     async def save(self, request: Request, changes: dict[str, Any], deadline: float) -> None:
         """Write changes of a session's record, best effort.
 
-        A record that is no longer stored stays so.  A failure, or `deadline`
-        passing, is logged, counted and remembered in `unsaved`; it never
-        decides how a turn ends.  If cancelled, the changes are remembered.
+        A record that is no longer stored, or has become another manager's,
+        stays so.  A failure, or `deadline` passing, is logged, counted and
+        remembered in `unsaved`; it never decides how a turn ends.  If cancelled, the changes are remembered.
         """
         key = request.key
+        if "owner" in changes and changes["owner"] is None:
+            self.held.discard(key)  # nobody has to do it again: it is remembered
         problem: str | None = f"no answer within {max(0.0, deadline - trio.current_time()):g} s"
         # Remembered first: whatever interrupts the write, the changes are not lost.
         self.unsaved[key] = {**self.unsaved.get(key, {}), **changes}
@@ -130,7 +135,7 @@ class Context:
 
     async def _write(self, key: str) -> None:
         changes = self.unsaved[key]
-        stored = await self.store.update(key, lambda old: None if old is None else attrs.evolve(old, **changes))
+        stored = await self.store.update(key, lambda old: changed(old, self.owner, changes))
         if self.unsaved.get(key) is changes:
             del self.unsaved[key]
         entry = self.cache.get(key)

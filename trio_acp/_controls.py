@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 import trio
 
+from ._claims import require_free
 from ._ensure import ensure_runtime_handle, known_record
 from ._errors import AcpError, ConnectionLost, SessionMissing, StoreError, TurnFailed, UnsupportedControl
 from ._options import ConfigPair, config_pairs, merge, must_reopen, normalise, signature
@@ -90,7 +91,7 @@ async def set_in_lane(
     """
     limits = ctx.settings.limits
     opened_by = trio.current_time() + limits.setup
-    record = await _read(ctx, control, opened_by)
+    record = await _read(ctx, control, opened_by, to_open=True)
     if record is None:
         return None
     entry = await ensure_runtime_handle(ctx, control, record, opened_by, cleanup=limits.cleanup)
@@ -152,9 +153,9 @@ async def reset_in_lane(ctx: Context, control: Control) -> RuntimeOptions | None
 # -- the store ----------------------------------------------------------------
 
 
-async def _read(ctx: Context, control: Control, deadline: float) -> SessionRecord | None:
+async def _read(ctx: Context, control: Control, deadline: float, *, to_open: bool = False) -> SessionRecord | None:
     late = StoreError(f"reading the metadata of {control.key!r} took too long", detail="store-timeout")
-    return await known_record(ctx, control, deadline, late=late)
+    return await known_record(ctx, control, deadline, late=late, to_open=to_open)
 
 
 async def _store(
@@ -167,10 +168,14 @@ async def _store(
         entry.applied = None
     pending = ctx.unsaved.get(key, {})
     ids = {"session_id": record.session_id, "agent_session_id": record.agent_session_id, "cwd": record.cwd}
-    changes = {**pending, **ids, "options": options, "last_activity": ctx.wall_clock()}
+    changes = {**pending, **ids, "processes": record.processes, "options": options, "last_activity": ctx.wall_clock()}
+
+    def change(old: SessionRecord | None) -> SessionRecord | None:
+        require_free(ctx, old)
+        return None if old is None else attrs.evolve(old, **changes)
 
     async def write() -> tuple[SessionRecord | None]:
-        return (await ctx.store.update(key, lambda old: None if old is None else attrs.evolve(old, **changes)),)
+        return (await ctx.store.update(key, change),)
 
     found = await control.interruptibly(deadline, write)
     if found is None:

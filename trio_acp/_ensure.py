@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from ._cache import CacheEntry
+from ._claims import claim_row
 from ._errors import AcpError, TurnFailed
 from ._keys import missing
 from ._turn_state import as_acp_error
@@ -24,14 +25,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-async def known_record(ctx: Context, request: Request, deadline: float, *, late: AcpError) -> SessionRecord | None:
-    """Return the record of a live session, or read that of a stored one.
+async def known_record(
+    ctx: Context, request: Request, deadline: float, *, late: AcpError, to_open: bool = False
+) -> SessionRecord | None:
+    """Return the record of a live session, or read that of a stored one, and claim it if it is `to_open`.
 
     Returns:
         None if the request is to stop.
 
     Raises:
         SessionMissing: there is no such session.
+        SessionInUse: it is `to_open`, and another manager has it open.
         StoreError: its metadata cannot be read.
         AcpError: `late`, if the clock showed `deadline` first.
     """
@@ -40,7 +44,8 @@ async def known_record(ctx: Context, request: Request, deadline: float, *, late:
         return entry.record
 
     async def read() -> tuple[SessionRecord | None]:
-        return (await ctx.read(request.key),)  # wrapped, for None means that nothing was read
+        row = await (claim_row(ctx, request.key) if to_open else ctx.read(request.key))
+        return (row,)  # wrapped, for None means that nothing was read
 
     found: tuple[SessionRecord | None] | None = await request.interruptibly(deadline, read)
     if request.stopping:
@@ -99,6 +104,8 @@ async def ensure_runtime_handle(
         agent_session_id=handle.agent_session_id,
         # An option stands in front of it: it comes back when that is unset.
         cwd=record.cwd if record.options.cwd else handle.cwd or record.cwd,
+        owner=ctx.owner,
+        processes=handle.processes,
     )
     entry = CacheEntry(handle=handle, record=record, origin=origin)
     ctx.cache.put(request.key, entry)

@@ -79,6 +79,21 @@ class SessionExists(UsageError):
     default_detail = "session-exists"
 
 
+class SessionInUse(UsageError):
+    """Another manager that is alive has the session open; nothing was opened and nothing written.
+
+    Attributes:
+        pid: Its process id, which is ours if it is another manager of this process.
+    """
+
+    code = "ACP_SESSION_INIT_FAILED"
+    default_detail = "session-in-use"
+
+    def __init__(self, message: str, *, pid: int) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
 class QueueFull(UsageError):
     """The session already has as many waiting requests as its settings allow."""
 

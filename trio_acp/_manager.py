@@ -12,6 +12,7 @@ import trio
 from ._actor import admit
 from ._backends import Backends
 from ._calls import Calls
+from ._claims import holding_rows
 from ._context import Context
 from ._errors import InvalidOption, ManagerClosed, StoreError
 from ._evictor import Evictor
@@ -23,6 +24,8 @@ from ._outcomes import Stopped
 from ._owner import current_owner
 from ._permissions import DenyAll
 from ._records import SessionRecord
+from ._recovery import RecoveryReport
+from ._recovery import recover as recover_store
 from ._requests import Control
 from ._resolve import resolve
 from ._service import ServiceScope, shielded
@@ -54,19 +57,24 @@ async def open_session_manager(
     settings: Settings | None = None,
     permissions: PermissionPolicy | None = None,
     instrument: Instrument | None = None,
+    recover: bool = True,
 ) -> AsyncIterator[SessionManager]:
     """Open a session manager for the block of an ``async with``.
 
-    Entering connects to nothing and starts no agent; that happens when a
-    session needs it.  Leaving, however it happens, admits nothing more, stops
-    running and queued turns (`Stopped` by ``shutdown``), closes all sessions
-    in parallel, and ends every task, socket and process it started.  This takes
-    at most ``2 * cleanup`` seconds for all turns together, `cleanup` for all
-    sessions (each plus ``2 * join``), then what each runtime needs to hang up
-    (`AcpRuntime`: 5 seconds) and store and ledger to finish a write; a task that
-    resists cancellation is waited for and reported.  The body's exception
-    leaves as it is.  If cancelled, leaving does the same, within the same
-    bound, and then `trio.Cancelled` goes on.
+    Entering repairs what managers that died have left in the store, within
+    `probe` seconds: see `RecoveryReport`.  It connects to nothing and starts no
+    agent; that happens when a session needs it.  If cancelled, it is not entered.
+
+    Leaving, however it happens, admits nothing more, stops running and queued
+    turns (`Stopped` by ``shutdown``), closes all sessions in parallel, and ends
+    every task, socket and process it started.  This takes at most
+    ``2 * cleanup`` seconds for all turns together, `cleanup` for all sessions
+    (each plus ``2 * join``), then what each runtime needs to hang up
+    (`AcpRuntime`: 5 seconds), `cleanup` for giving the sessions back in the
+    store, and what store and ledger need to finish a write; a task that resists
+    cancellation is waited for and reported.  The body's exception leaves as it
+    is.  If cancelled, leaving does the same, within the same bound, and then
+    `trio.Cancelled` goes on.
 
     Args:
         runtimes: The adapters by the name under which sessions ask for them,
@@ -78,6 +86,8 @@ async def open_session_manager(
         settings: Deadlines and bounds.
         permissions: Who answers agents' requests for permission; default: `DenyAll`.
         instrument: Hears everything that happens to turns.
+        recover: Whether to repair what dead managers left; who only reads the
+            store need not.
 
     Raises:
         UsageError: a runtime's name is blank, or two are the same.
@@ -87,6 +97,12 @@ async def open_session_manager(
     async with AsyncExitStack() as stack:
         entered_store = await stack.enter_async_context(store if store is not None else MemoryStore())
         entered_ledger = None if ledger is None else await stack.enter_async_context(ledger)
+        owner = current_owner(uuid.uuid4().hex)
+        # Left after the runtimes: a row is ours as long as an agent of it may live.
+        held = await stack.enter_async_context(holding_rows(entered_store, owner, settings.limits.cleanup))
+        recovered = RecoveryReport()
+        if recover:
+            recovered = await recover_store(entered_store, entered_ledger, settings.limits)
         backends = Backends({name: await stack.enter_async_context(backends.get(name)) for name in backends})
         nursery = await stack.enter_async_context(ServiceScope("actors"))
         ctx = Context(
@@ -98,21 +114,27 @@ async def open_session_manager(
             instrument=instrument,
             nursery=nursery,
             calls=Calls(nursery, settings.limits.join),
-            owner=current_owner(uuid.uuid4().hex),
+            owner=owner,
+            held=held,
         )
         ctx.evictor = Evictor(ctx, admit)
         nursery.start_soon(ctx.evictor.run, name="trio_acp evictor")
         try:
-            yield SessionManager(ctx)
+            yield SessionManager(ctx, recovered)
         finally:
             await _shut_down(ctx)
 
 
 class SessionManager:
-    """Owns sessions; made by `open_session_manager`."""
+    """Owns sessions; made by `open_session_manager`.
 
-    def __init__(self, ctx: Context) -> None:
+    Attributes:
+        recovered: What was found and repaired when it was opened.
+    """
+
+    def __init__(self, ctx: Context, recovered: RecoveryReport) -> None:
         self._ctx = ctx
+        self.recovered = recovered
 
     def __repr__(self) -> str:
         return f"<SessionManager: {self._ctx.cache!r} {self._ctx.queue!r}>"
@@ -156,6 +178,7 @@ class SessionManager:
 
         Raises:
             SessionExists: the key is stored with another agent or mode.
+            SessionInUse: another manager that is alive has the session open.
             BackendMissing: there is no such runtime.
             BackendUnavailable: the agent cannot be reached, or the runtime says that it is not healthy.
             InvalidOption: an option cannot have that value.

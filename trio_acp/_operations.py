@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from ._claims import claim_row, require_free
 from ._ensure import ensure_runtime_handle
 from ._errors import StoreError
 from ._keys import missing
@@ -76,7 +77,7 @@ async def start_in_lane(
     """
     limits = ctx.settings.limits
     deadline = trio.current_time() + limits.setup
-    stored = await control.interruptibly(math.inf, read_by, ctx, control.key, deadline)
+    stored = await control.interruptibly(math.inf, _claim, ctx, control.key, deadline)
     if control.stopping:
         return None
     if fresh:
@@ -108,12 +109,24 @@ async def start_in_lane(
 async def _store_started(
     ctx: Context, control: Control, entry: CacheEntry, wanted: SessionRecord, deadline: float, *, own_cwd: bool
 ) -> SessionRecord | None:
-    record = attrs.evolve(entry.record, state="idle", owner=None, last_error=None, last_activity=ctx.wall_clock())
+    record = attrs.evolve(entry.record, state="idle", last_error=None, last_activity=ctx.wall_clock())
     if own_cwd:
         # A handle that was reused may be there because of an option.
         record = attrs.evolve(record, cwd=wanted.cwd if wanted.options.cwd else record.working_directory)
     record = attrs.evolve(record, options=wanted.options, requester=wanted.requester, label=wanted.label)
-    written = await control.interruptibly(deadline, ctx.store.update, control.key, lambda _: record)
+
+    def start(old: SessionRecord | None) -> SessionRecord:
+        require_free(ctx, old)  # a session that was not stored yet may have been started elsewhere meanwhile
+        return record
+
+    unheld = control.key not in ctx.held
+    ctx.held.add(control.key)  # now: an update that is interrupted may still be made
+    try:
+        written = await control.interruptibly(deadline, ctx.store.update, control.key, start)
+    except Exception:
+        if unheld:
+            ctx.held.discard(control.key)
+        raise
     if written is not None:
         ctx.unsaved.pop(control.key, None)
         entry.record = record
@@ -174,3 +187,9 @@ async def describe(
         runtime=answer,
         capabilities=offered,
     )
+
+
+async def _claim(ctx: Context, key: str, deadline: float) -> SessionRecord | None:
+    with trio.move_on_at(deadline):
+        return await claim_row(ctx, key)
+    raise StoreError(f"claiming the metadata of {key!r} took too long", detail="store-timeout")

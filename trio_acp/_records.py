@@ -18,7 +18,7 @@ Origin: TypeAlias = Literal["new", "resumed", "replaced", "reused"]
 
 @attrs.frozen(kw_only=True)
 class Owner:
-    """The process and manager that run a session's turn; identifies a dead one after a crash.
+    """The process and manager that have a session open; identifies a dead one after a crash.
 
     Attributes:
         pid: Process id.
@@ -86,7 +86,8 @@ class SessionRecord:
         state: ``idle``, ``running`` or ``error``.
         last_error: Why it is in ``error``; None otherwise.
         last_activity: Wall-clock time of the last write, seconds since the epoch.
-        owner: Who runs it, exactly while `state` is ``running``.
+        owner: Who has it open, or is about to open it; nobody else may.  None
+            while no backend session of it is open.
         options: What every turn of it runs with.
         requester: The key of the session on whose behalf it works, if there is one.
         label: A name for people.

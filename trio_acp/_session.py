@@ -104,7 +104,8 @@ class Session(SessionControls):
         Raises:
             TurnTimedOut: the deadline passed, and `grace` more seconds.
             TurnFailed: the turn ended with an error, which is its cause: for a
-                session that does not exist, a `SessionMissing`.
+                session that does not exist, a `SessionMissing`; for one that
+                another manager has open, a `SessionInUse`.
             QueueFull: too many requests wait already.
             ManagerClosed: the manager is closing.
         """
@@ -158,6 +159,7 @@ class Session(SessionControls):
                 `TurnFailed` with detail ``close-timeout`` says.  The handle is
                 given up all the same, and the metadata is untouched.
             StoreError: the metadata could not be read, deleted or changed.
+            SessionInUse: nor may it be: another manager has the session open.
             ManagerClosed: the manager is closing.
         """
         await trio.lowlevel.checkpoint()

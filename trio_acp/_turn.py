@@ -74,6 +74,7 @@ from ._controls import apply_controls
 from ._ensure import ensure_runtime_handle, known_record
 from ._errors import AcpError, TurnFailed
 from ._options import normalise
+from ._ownership import FREE
 from ._retry import nothing_was_started
 from ._turn_state import Cause, Phase, TurnState
 from .abc import Done, TurnRequest
@@ -152,7 +153,7 @@ async def _prepare(ctx: Context, turn: TurnState) -> None:
     setup_ends = trio.current_time() + turn.limits.setup
     try:
         late = TurnFailed(f"reading the metadata of {turn.key!r} took too long", detail="setup-timeout")
-        record = turn.ephemeral_record or await known_record(ctx, turn, min(gate, setup_ends), late=late)
+        record = turn.ephemeral_record or await known_record(ctx, turn, min(gate, setup_ends), late=late, to_open=True)
         if record is None:
             return
         turn.adopt_timeout(normalise(record.options).timeout_seconds)
@@ -179,12 +180,13 @@ async def _prepare(ctx: Context, turn: TurnState) -> None:
 
 def _running(ctx: Context, opened: SessionRecord) -> dict[str, Any]:
     activity = ctx.wall_clock()
-    return {"state": "running", "owner": ctx.owner, "last_error": None, "last_activity": activity, **_opened(opened)}
+    return {"state": "running", "last_error": None, "last_activity": activity, **_opened(opened)}
 
 
 def _opened(record: SessionRecord) -> dict[str, Any]:
     """Return what opening the session may have changed."""
-    return {"session_id": record.session_id, "agent_session_id": record.agent_session_id, "cwd": record.cwd}
+    ids = {"session_id": record.session_id, "agent_session_id": record.agent_session_id, "cwd": record.cwd}
+    return {**ids, "owner": record.owner, "processes": record.processes}
 
 
 # -- running ------------------------------------------------------------------
@@ -273,4 +275,7 @@ def _terminal(ctx: Context, turn: TurnState, entry: CacheEntry | None) -> dict[s
     state = "idle" if error is None else "error"
     # A turn that failed before it was marked as running may have opened a session whose ids are not stored yet.
     opened = {} if entry is None else _opened(entry.record)
-    return {"state": state, "last_error": error, "last_activity": ctx.wall_clock(), "owner": None, **opened}
+    kept = entry is not None and entry.record.mode == "persistent"
+    # One write for both: a oneshot is closed beside it, or right after.
+    freed = {} if kept else FREE
+    return {"state": state, "last_error": error, "last_activity": ctx.wall_clock(), **opened, **freed}

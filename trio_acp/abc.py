@@ -16,7 +16,7 @@ import attrs
 
 from ._errors import UnsupportedControl
 from ._events import ContentBlock, Event, ToolCall, Usage
-from ._records import Mode, Owner, RuntimeOptions, SessionRecord, SessionState
+from ._records import Mode, Owner, ProcessGroup, RuntimeOptions, SessionRecord, SessionState
 from ._tasks import TaskOutcome, TaskRecord, TaskStatus
 from ._trace import TraceRecord
 
@@ -37,6 +37,7 @@ __all__ = [
     "PermissionOption",
     "PermissionPolicy",
     "PermissionRequest",
+    "ProcessGroup",
     "PromptMode",
     "Runtime",
     "RuntimeOptions",
@@ -62,7 +63,12 @@ class Transport(ABC):
     `trio.BusyResourceError`.  `receive` loses nothing when it is cancelled.
     A cancelled `send` may have sent a part: the transport is then broken, and
     every later call raises `ConnectionLost`.
+
+    Attributes:
+        processes: Groups of local processes that were started for it and end with it.
     """
+
+    processes: tuple[ProcessGroup, ...] = ()
 
     @abstractmethod
     async def send(self, message: str) -> None:
@@ -109,12 +115,14 @@ class Handle:
         session_id: The ACP session id, if the backend has one.
         agent_session_id: The agent's own id, if it told one.
         cwd: The working directory in force, if known.
+        processes: Local processes that serve it and must not outlive it.
     """
 
     key: str
     session_id: str | None = None
     agent_session_id: str | None = None
     cwd: str | None = None
+    processes: tuple[ProcessGroup, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -326,7 +334,10 @@ class Runtime(ABC):
 # -- stores -------------------------------------------------------------------
 
 Mutate: TypeAlias = Callable[[SessionRecord | None], SessionRecord | None]
-"""From the stored record to the new one; None deletes.  Pure: it may run twice, and in a thread."""
+"""From the stored record to the new one; None deletes.  Pure: it may run twice, and in a thread.
+
+What it raises comes out of `SessionStore.update` as it is, and nothing has changed.
+"""
 
 
 class SessionStore(ABC):

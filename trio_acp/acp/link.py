@@ -44,6 +44,7 @@ from .schema import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .._records import ProcessGroup
     from ..abc import Dial, Transport
     from .pending import PendingReply
     from .rpc import RequestId
@@ -65,6 +66,7 @@ class Link:
     Attributes:
         ready: Set once it can be used, or never will be.
         closed: Set when its task has ended.
+        processes: The processes that were started for it.
         agent: What the agent said about itself; valid once ready without `error`.
         error: Why it cannot be used.
         sessions: The agent's sessions that are open on it, by ACP session id.
@@ -75,6 +77,7 @@ class Link:
     def __init__(self) -> None:
         self.ready = trio.Event()
         self.closed = trio.Event()
+        self.processes: tuple[ProcessGroup, ...] = ()
         self.agent: InitializeResponse
         self.connection: Connection
         self.error: AcpError | None = None
@@ -156,6 +159,7 @@ class Link:
 
     async def _serve(self, transport: Transport, stall: float, auth_method: str | None) -> None:
         self.connection = Connection(transport, self, stall=stall)
+        self.processes = transport.processes
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.connection.run, name="trio_acp connection")
             try:

@@ -191,7 +191,9 @@ class AcpRuntime(RuntimeControls):
                     session = await self._resume(link, request.resume, cwd)
             except RequestFailed as error:
                 raise link.refusal(error, resuming=request.resume is not None) from error
-        return AcpHandle(key=request.key, session_id=session.id, cwd=cwd, link=link, session=session)
+        return AcpHandle(
+            key=request.key, session_id=session.id, cwd=cwd, processes=link.processes, link=link, session=session
+        )
 
     async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
         """Send the prompt, to steer or not, and its updates into `events`: see `abc.Runtime`."""

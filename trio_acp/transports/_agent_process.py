@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 import trio
 
 from trio_acp._errors import BackendUnavailable
+from trio_acp._owner import MARK, current_owner, mark
 from trio_acp._service import shielded
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ async def open_agent_process(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=cwd,
-            env=env,
+            env={**(os.environ if env is None else env), MARK: mark(current_owner(""))},
             start_new_session=True,
         )
     except (FileNotFoundError, NotADirectoryError) as error:

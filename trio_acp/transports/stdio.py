@@ -15,6 +15,8 @@ import attrs
 import trio
 
 from trio_acp._errors import ConnectionLost, InvalidOption, MessageTooLarge
+from trio_acp._owner import start_time
+from trio_acp._records import ProcessGroup
 from trio_acp._service import ServiceScope, shielded
 from trio_acp.abc import Transport
 
@@ -44,6 +46,8 @@ class StdioTransport(Transport):
     def __init__(self, process: AgentProcess, program: str, *, max_message: int) -> None:
         self._process = process
         self._program = program
+        # Nobody has waited for it yet, so the number is its own, even if it has exited.
+        self.processes = (ProcessGroup(pgid=process.pid, start_time=start_time(process.pid)),)
         self._reader = MessageReader(max_message)
         self._life = Life()
         # Handed over, not stored: what the agent writes waits in its pipe until somebody receives.
@@ -199,7 +203,7 @@ def dial_stdio(
     Args:
         argv: The program and its arguments; no shell is involved.
         cwd: Its working directory; ours if None.
-        env: Its whole environment; ours if None.
+        env: Its whole environment, but for ``TRIO_ACP_OWNER``; ours if None.
         close_timeout: Seconds for its end: see `StdioTransport.aclose`.
         max_message: The longest line to receive, in bytes.
 

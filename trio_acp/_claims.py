@@ -1,0 +1,129 @@
+"""Holding sessions in the store: a row is claimed before its session is opened, and freed once it is closed.
+
+A turn on a live handle has nothing to claim, and what is not stored cannot be
+claimed.  `release_if_closed` runs at the end of every operation of a
+lane: whichever way a handle went, or failed to come, the row is free
+afterwards.  What is still held when the manager is left is freed after the
+last agent has gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from ._ledger import interrupted
+from ._owner import alive, is_alive
+from ._ownership import FREE, changed, claimed, free_for
+from ._reaper import end_groups
+from ._service import shielded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ._context import Context
+    from ._records import Owner, SessionRecord
+    from ._requests import Request
+    from .abc import Ledger, SessionStore
+
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def holding_rows(store: SessionStore, owner: Owner, seconds: float) -> AsyncIterator[set[str]]:
+    """Yield the set for the keys whose rows name `owner`; on leaving, free these rows, within `seconds`.
+
+    If cancelled, it does the same.
+    """
+    held: set[str] = set()
+    with alive(owner):
+        try:
+            yield held
+        finally:
+            with shielded(seconds) as scope:
+                for key in sorted(held):
+                    try:
+                        await store.update(key, lambda row: changed(row, owner, FREE))
+                    except Exception:  # noqa: BLE001 - whatever a store raises, the exit goes on
+                        _log.exception("the row of %s was not freed", key)
+            if scope.cancelled_caught:
+                _log.warning("the rows of %s may not have been freed: the store took too long", ", ".join(sorted(held)))
+
+
+async def claim_row(ctx: Context, key: str) -> SessionRecord | None:
+    """Return the session's row, which names us from now on; None if there is no such session.
+
+    If its owner is dead, what that one left is repaired, and the processes of
+    its agent are ended.  If cancelled, the row may be ours until the lane is
+    released.
+
+    Raises:
+        SessionInUse: a live manager has the session open; nothing changed.
+        StoreError: the row cannot be read or written; nothing changed.
+    """
+    found = await ctx.read(key)
+    if found is None or key in ctx.held:
+        return found
+    changes = ctx.unsaved.get(key, {})
+    before: SessionRecord | None = None
+
+    def take(row: SessionRecord | None) -> SessionRecord | None:
+        nonlocal before
+        before = row
+        return claimed(row, ctx.owner, is_alive, changes)
+
+    ctx.held.add(key)  # now: an update that is interrupted may still be made
+    try:
+        row = await ctx.store.update(key, take)
+    except Exception:
+        ctx.held.discard(key)
+        raise
+    if ctx.unsaved.get(key) is changes:
+        del ctx.unsaved[key]
+    if row is None:
+        ctx.held.discard(key)
+    elif before is not None and before.owner not in {None, ctx.owner}:
+        _log.warning("session %s was left by the process %d, which is gone", key, before.owner.pid)
+        # Before the session is opened: two agents at work on one conversation would spoil it.
+        suspects = [(group, before.owner) for group in before.processes]
+        await end_groups(suspects, patience=ctx.settings.limits.cleanup)
+        if ctx.ledger is not None:
+            await settle_tasks(ctx.ledger)
+    return row
+
+
+async def settle_tasks(ledger: Ledger) -> None:
+    """Settle the tasks whose owners died; what fails is logged, and left to the next one.
+
+    Several managers may do it at once.  If cancelled, each task is settled or as it was.
+    """
+    try:
+        for task in await ledger.list(open_only=True):
+            if task.owner is not None and not is_alive(task.owner):
+                await ledger.put(interrupted(task, time.time()))
+    except Exception:  # noqa: BLE001 - a ledger decides nothing
+        _log.exception("the tasks that dead managers left could not be settled")
+
+
+def require_free(ctx: Context, row: SessionRecord | None) -> None:
+    """Have an update that calls this change nothing if the session is another's.
+
+    Raises:
+        SessionInUse: a live manager that is not this one has the session open.
+    """
+    free_for(row, ctx.owner, is_alive)
+
+
+async def release_if_closed(ctx: Context, request: Request) -> None:
+    """Free the row of a session that is not open any more; at most `cleanup` seconds.
+
+    If that fails, or it is cancelled, the next write of the session does it,
+    or the manager's exit.
+    """
+    # At the exit there are agents until the runtimes are left: see `holding_rows`.
+    if request.key in ctx.held and ctx.cache.get(request.key) is None and not ctx.closing:
+        await ctx.save(request, dict(FREE), trio.current_time() + ctx.settings.limits.cleanup)
