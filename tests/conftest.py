@@ -11,13 +11,13 @@ is concerned (threads and sockets have their own order).
 from __future__ import annotations
 
 import os
-import random
 import secrets
 from typing import TYPE_CHECKING
 
 import pytest
-import trio
 from hypothesis import Phase, settings
+
+from tests.schedule import SEED, begin_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -30,31 +30,14 @@ settings.register_profile("deep", max_examples=5000, deadline=None)
 settings.register_profile("mutants", max_examples=100, deadline=None, database=None, phases=[Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
-SEED = pytest.StashKey[str]()
-
-
-def scheduler_random() -> random.Random:
-    """Return what shuffles Trio's ready tasks: the one private name of Trio that these tests use.
-
-    Trio registers it with Hypothesis, which also makes the rest of the
-    scheduler deterministic, but tells nobody else.
-    """
-    found = getattr(trio._core._run, "_r", None)
-    if not isinstance(found, random.Random):
-        raise pytest.UsageError(
-            f"trio {trio.__version__} keeps its scheduler's random elsewhere; see tests/conftest.py"
-        )
-    return found
-
 
 def pytest_configure(config: pytest.Config) -> None:
     given = config.getoption("--hypothesis-seed")
     config.stash[SEED] = str(secrets.randbelow(10**6)) if given is None else given
-    scheduler_random()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    scheduler_random().seed(f"{item.config.stash[SEED]} {item.nodeid}")
+    begin_schedule(f"{item.config.stash[SEED]} {item.nodeid}")
 
 
 @pytest.hookimpl(wrapper=True)
