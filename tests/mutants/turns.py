@@ -33,6 +33,14 @@ MUTANTS: Final = (
         "test_evictor.py::test_a_slot_kept_for_nothing_is_free",
     ),
     Mutant(
+        "a request is forgotten when its actor is cancelled",
+        "H-01",
+        "_actor:_serve_lane",
+        "if not request.settled.is_set():",
+        "if request.settled.is_set():",
+        "test_actor.py::test_a_request_is_settled_however_its_actor_ends",
+    ),
+    Mutant(
         "the handle of a crashed request is used again",
         "E-05",
         "_actor:_fail",
