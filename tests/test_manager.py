@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from trio_acp.abc import EnsureRequest
 
+pytestmark = pytest.mark.concurrency
+
 
 async def test_starting_opens_and_stores(autojump_clock: MockClock) -> None:
     """A started session is open, its record has the backend's ids, and nobody owns it."""

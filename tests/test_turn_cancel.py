@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from trio_acp.abc import Mode
     from trio_acp.testing.fake import Step
 
+pytestmark = pytest.mark.concurrency
+
 
 # -- in the queue --------------------------------------------------------------
 
