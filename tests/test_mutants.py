@@ -21,7 +21,18 @@ TESTS: Final = Path(__file__).parent
 MODULES: Final = {
     # Where the original had its faults: what decides, and what acts on a turn.
     *("_queue", "_cache", "_capacity", "_options", "_keys", "_statistics"),
-    *("_actor", "_turn", "_turn_state", "_requests", "_ensure", "_calls", "_context", "_evictor", "_operations"),
+    *(
+        "_actor",
+        "_turn",
+        "_turn_state",
+        "_requests",
+        "_ensure",
+        "_calls",
+        "_context",
+        "_evictor",
+        "_operations",
+        "_controls",
+    ),
 }
 SHOUTING: Final = Mutant(
     "shouting", "B-001", "_keys:canonical_key", ".lower()", ".upper()", "test_mutants.py::test_a_fault_comes_and_goes"

@@ -155,6 +155,38 @@ MUTANTS: Final = (
         "test_turn_retry.py::test_a_retry_that_was_not_submitted_is_not_cancelled",
     ),
     Mutant(
+        "a cancel returns before the turn has settled",
+        "E-10",
+        "_session:Session.cancel",
+        "await turn.settled.wait()",
+        "await trio.lowlevel.checkpoint()",
+        "test_turn_cancel.py::test_a_user_cancel_waits_and_counts",
+    ),
+    Mutant(
+        "a close waits behind the running turn",
+        "E-15",
+        "_session:Session.close",
+        'self._stop(request, "closed", reason)',
+        "pass",
+        "test_turn_queue.py::test_close_acts_on_a_snapshot",
+    ),
+    Mutant(
+        "a turn that waits is stopped only when its time comes",
+        "E-17",
+        "_session:Session._stop",
+        "if self._ctx.queue.withdraw(self.key, turn):",
+        "if turn.settled.is_set():",
+        "test_turn_cancel.py::test_a_user_stops_a_turn_in_the_queue",
+    ),
+    Mutant(
+        "the adapter's own error reaches the caller as it is",
+        "E-28",
+        "_turn_state:TurnState.settle",
+        "TurnFailed(str(error), detail=error.detail, partial=self.partial)",
+        "error",
+        "test_turn_retry.py::test_no_retry_when_something_may_have_started[not retryable]",
+    ),
+    Mutant(
         "events are accepted while the ladder runs after the deadline",
         "B-102",
         "_turn_state:TurnState.note",
@@ -316,6 +348,31 @@ MUTANTS: Final = (
         "",
         "test_turn_retry.py::test_no_retry_after_a_cause",
     ),
+    # -- controls ---------------------------------------------------------------------
+    Mutant(
+        "options that the agent refused stay stored",
+        "E-26",
+        "_controls:set_in_lane",
+        "await _take_back(ctx, control, entry, before)",
+        "pass",
+        "test_controls.py::test_a_refused_change_is_taken_back[error0]",
+    ),
+    Mutant(
+        "the agent is told first, and stored is what it took",
+        "E-26",
+        "_controls:set_in_lane",
+        "if await _store(ctx, control, entry.record, wanted, deadline) is None:",
+        "if await _tell(ctx, control, entry, deadline, what) is None:",
+        "test_controls.py::test_a_mode_is_set_and_stored",
+    ),
+    Mutant(
+        "options are applied before every turn",
+        "B-070",
+        "_controls:apply_controls",
+        "entry.applied = wanted",
+        "entry.applied = None",
+        "test_controls.py::test_a_turn_tells_the_backend_once",
+    ),
     # -- evicting ---------------------------------------------------------------------
     Mutant(
         "the evictor does not look whether a lane is busy",
@@ -340,6 +397,31 @@ MUTANTS: Final = (
         "if not entry.suspect:",
         "if entry.handle:",
         "test_evictor.py::test_a_suspect_is_nobodys_room",
+    ),
+    Mutant(
+        "an eviction closes a handle without taking it out first",
+        "H-04",
+        "_evictor:Evictor._close_in_lane",
+        "ctx.cache.take_out(control.key)",
+        "ctx.cache.get(control.key)",
+        "test_evictor.py::test_a_prompt_waits_for_that_close_only[0.5-0.5]",
+    ),
+    # -- leaving ----------------------------------------------------------------------
+    Mutant(
+        "leaving closes nothing",
+        "E-33",
+        "_manager:_shut_down",
+        "for key in ctx.cache:",
+        "for key in ():",
+        "test_manager_exit.py::test_leaving_stops_turns_and_closes_all_sessions_in_parallel",
+    ),
+    Mutant(
+        "leaving waits for the turns instead of stopping them",
+        "E-33",
+        "_manager:_shut_down",
+        'request.stop("shutdown", trio.current_time())',
+        "pass",
+        "test_manager_exit.py::test_leaving_stops_turns_and_closes_all_sessions_in_parallel",
     ),
     # -- storing ----------------------------------------------------------------------
     Mutant(
