@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tests.schedule import SEED, begin_schedule
+from tests.schedule import begin_schedule, seed_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ def order_of_ten() -> list[int]:
 
 @pytest.fixture
 def as_it_began(request: pytest.FixtureRequest) -> Callable[[], None]:
-    return lambda: begin_schedule(f"{request.config.stash[SEED]} {request.node.nodeid}")
+    return lambda: begin_schedule(seed_of(request.node))
 
 
 def test_a_seed_is_an_order() -> None:
