@@ -37,6 +37,10 @@ MODULES: Final = {
 SHOUTING: Final = Mutant(
     "shouting", "B-001", "_keys:canonical_key", ".lower()", ".upper()", "test_mutants.py::test_a_fault_comes_and_goes"
 )
+SPARED: Final = [
+    attrs.evolve(SHOUTING, name="harmless", new=".lower().lower()"),
+    attrs.evolve(SHOUTING, name="nowhere", killer="test_mutants.py::nowhere"),
+]
 
 
 def by_name(mutant: Mutant) -> str:
@@ -89,11 +93,25 @@ def test_a_change_that_makes_no_sense_is_refused(change: dict[str, str]) -> None
         attrs.evolve(SHOUTING, **change).code()
 
 
+def in_a_child(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python; killers that fail shall disturb neither this process nor its measured coverage."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_what_is_not_killed_is_told() -> None:
+    """A change without effect survives, and a killer that does not exist kills nothing."""
+    judging = (
+        "from tests import test_mutants; from tests.mutants.__main__ import judge; print(judge(test_mutants.SPARED))"
+    )
+    verdicts = ast.literal_eval(in_a_child("-c", judging).stdout)
+    assert {"harmless": "survived", "nowhere": "there is no test test_mutants.py::nowhere"} == verdicts
+
+
 @pytest.mark.timeout(300)
 def test_every_mutant_is_killed() -> None:
     """Its killer fails with it and passes without it."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
-    command = [sys.executable, "-m", "tests.mutants"]
-    run = subprocess.run(command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False)
+    run = in_a_child("-m", "tests.mutants")
     assert [] == [line for line in run.stdout.splitlines() if not line.startswith("killed: ")]
     assert (0, "", len(MUTANTS)) == (run.returncode, run.stderr, run.stdout.count("killed: "))

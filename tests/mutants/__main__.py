@@ -28,6 +28,11 @@ ROOT: Final = Path(__file__).parents[2]
 PATIENCE: Final = 10
 """Real seconds that one run of a killer may take."""
 
+OPTIONS: Final = (
+    *("-p", "no:cacheprovider", "-p", "no:unraisableexception", "-p", "no:threadexception"),
+    *("--tb=line", f"--timeout={PATIENCE}", "--hypothesis-seed=0"),
+)
+
 
 @attrs.define
 class Referee:
@@ -69,26 +74,31 @@ class Referee:
         return self.failures
 
 
+def judge(mutants: list[Mutant]) -> dict[str, str]:
+    """Run mutants against their killers; return the verdicts by name: ``killed``, or what is wrong.
+
+    Raises:
+        RuntimeError: pytest could not run the killers.
+    """
+    os.environ["HYPOTHESIS_PROFILE"] = "mutants"
+    os.chdir(ROOT)
+    referee = Referee(mutants)
+    files = sorted({f"tests/{mutant.killer.partition('::')[0]}" for mutant in mutants})
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        code = pytest.main([*OPTIONS, *files], plugins=[referee])
+    if len(referee.verdicts) < len(mutants):
+        raise RuntimeError(f"pytest ended with {code}: {output.getvalue()}")
+    return referee.verdicts
+
+
 def main(names: list[str]) -> int:
     """Judge the named mutants, or all; return 0 if every one was killed."""
     if unknown := set(names) - {mutant.name for mutant in MUTANTS}:
         sys.exit(f"there is no mutant {', '.join(sorted(unknown))}")
-    chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
-    os.environ["HYPOTHESIS_PROFILE"] = "mutants"
-    os.chdir(ROOT)
-    referee = Referee(chosen)
-    quiet = ["-p", "no:cacheprovider", "-p", "no:unraisableexception", "-p", "no:threadexception"]
-    files = sorted({f"tests/{mutant.killer.partition('::')[0]}" for mutant in chosen})
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        code = pytest.main(
-            [*quiet, "--tb=line", f"--timeout={PATIENCE}", "--hypothesis-seed=0", *files], plugins=[referee]
-        )
-    if len(referee.verdicts) < len(chosen):
-        print(output.getvalue(), f"pytest ended with {code}")
-        return 1
-    for name, verdict in referee.verdicts.items():
+    verdicts = judge([mutant for mutant in MUTANTS if not names or mutant.name in names])
+    for name, verdict in verdicts.items():
         print(f"{verdict}: {name}")
-    return int(set(referee.verdicts.values()) != {"killed"})
+    return int(set(verdicts.values()) != {"killed"})
 
 
 if __name__ == "__main__":
