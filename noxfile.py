@@ -5,6 +5,8 @@ Every session also is a plain command, which its body shows.
 
 from __future__ import annotations
 
+import secrets
+
 import nox
 
 nox.needs_version = ">=2024.4.15"
@@ -22,10 +24,32 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def ci(session: nox.Session) -> None:
+    """Run the tests as a build machine does, with three times as many Hypothesis examples."""
+    session.install("-e", ".[tests]")
+    session.run("python", "-m", "pytest", *session.posargs, env={"HYPOTHESIS_PROFILE": "ci"})
+
+
+@nox.session
 def deep(session: nox.Session) -> None:
     """Run the tests with a hundred times as many Hypothesis examples."""
     session.install("-e", ".[tests]")
     session.run("python", "-m", "pytest", "--timeout=1800", *session.posargs, env={"HYPOTHESIS_PROFILE": "deep"})
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Run what is about concurrency 20 times, then everything 3 times, each with a seed of its own, up to a failure.
+
+    The seed decides what Hypothesis draws and in which order Trio takes tasks
+    that are ready together; it stands in the command of each run, which is
+    shown, and repeats that run.  The first seed may be given: ``nox -s soak -- 4711``.
+    """
+    session.install("-e", ".[tests]")
+    first = int(session.posargs[0]) if session.posargs else secrets.randbelow(10**6)
+    for n in range(23):
+        chosen = ["-m", "concurrency"] if n < 20 else []
+        session.run("python", "-m", "pytest", "-q", "-x", f"--hypothesis-seed={first + n}", *chosen)
 
 
 @nox.session

@@ -16,6 +16,8 @@ from trio_acp.testing import ScriptedAgent
 if TYPE_CHECKING:
     from trio_acp.abc import Decision, PermissionRequest
 
+pytestmark = pytest.mark.concurrency
+
 
 class Policy(trio_acp.abc.PermissionPolicy):
     """Decides as told, after some seconds, and remembers what it was asked."""

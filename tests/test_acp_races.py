@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from trio_acp.acp.rpc import RequestId
 
+pytestmark = pytest.mark.concurrency
+
 
 class Answers:
     """A handler of a bare connection, which answers each request as `serve_one` says."""

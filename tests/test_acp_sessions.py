@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from trio_acp.abc import Dial, TraceRecord, Transport
 
+pytestmark = pytest.mark.concurrency
+
 
 class Trace(trio_acp.abc.Instrument):
     """Remembers the names of all records."""

@@ -10,6 +10,8 @@ import trio_acp
 from tests.acp_kit import connections, managed, prompts, received, session_with
 from trio_acp.testing import WILD, ScriptedAgent
 
+pytestmark = pytest.mark.concurrency
+
 
 async def test_each_kind_of_update_arrives_as_its_event(autojump_clock: trio.testing.MockClock) -> None:
     """A turn yields one typed event for each update, in order."""

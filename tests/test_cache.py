@@ -91,3 +91,27 @@ def test_a_touch_makes_an_entry_young_again() -> None:
     cache.touch("k", 2500.0)
     assert 3500.0 == entry.expires(1000.0)
     assert 700.0 == entry.idle_for(3200.0)
+
+
+def entry_of(key: str) -> CacheEntry:
+    return CacheEntry(handle=Handle(key=key), record=SessionRecord(key=key, agent="a"))
+
+
+def test_an_open_handle_is_not_replaced() -> None:
+    """A second entry is refused, and the first one stays; taken out, it comes out once, the same object."""
+    cache = RuntimeCache()
+    cache.put("k", first := entry_of("k"))
+    with pytest.raises(ValueError, match="already has an open handle"):
+        cache.put("k", entry_of("k"))
+    assert first is cache.get("k")
+    assert (first, None) == (cache.take_out("k"), cache.take_out("k"))
+
+
+def test_only_what_is_idle_is_offered_longest_first() -> None:
+    """Whether a lane is busy, whoever asks knows; the order is that of the last use, not of opening."""
+    cache = RuntimeCache()
+    for key in ("first", "second", "busy"):
+        cache.put(key, entry_of(key))
+    cache.touch("first", 2.0)
+    cache.touch("second", 1.0)
+    assert ["second", "first"] == [key for key, _ in cache.idle(lambda key: key != "busy")]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 
 from trio_acp._calls import Call, Calls
 
 if TYPE_CHECKING:
-    import pytest
     from trio.testing import MockClock
+
+pytestmark = pytest.mark.concurrency
 
 
 async def value_after(seconds: float, *, resist: bool = False) -> str:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from trio_acp.abc import PermissionRequest, TraceRecord, Transport
 
+pytestmark = pytest.mark.concurrency
+
 Action: TypeAlias = Literal["caller", "turn", "cut", "exit", "vanish", "interrupt"]
 ACTIONS: Final[tuple[Action, ...]] = ("caller", "turn", "cut", "exit", "vanish")
 """What strikes: the callers' scope is cancelled; `Turn.cancel` of every turn; the wire breaks; the body of the

@@ -158,6 +158,11 @@ def test_a_slot_is_given_back_once() -> None:
     capacity.closed(handle)
     capacity.release(first)
     assert 1 == capacity.taken
+    capacity.claim("c", lambda: None)
+    served, waits = (capacity.claim(key, lambda: None) for key in "de")
+    capacity.release(second)
+    capacity.release(second)
+    assert (2, True, False) == (capacity.taken, served.finished, waits.slot is not None)
 
 
 class Equal:

@@ -40,6 +40,8 @@ from trio_acp.testing.fake import FakeRuntime, Hang, Raise, Sleep, Swallow
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+pytestmark = pytest.mark.concurrency
+
 REFUSED = RequestFailed("no", method="session/set_mode", rpc_code=-32602)
 
 

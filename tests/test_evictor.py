@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from trio_acp.abc import Handle
     from trio_acp.testing.fake import Step
 
+pytestmark = pytest.mark.concurrency
+
 TTL = 10.0
 IDLE = attrs.evolve(SETTINGS, idle_ttl=TTL)
 

@@ -18,6 +18,8 @@ import trio
 import trio_acp
 from tests.cli_kit import AGENT, read_until, started_cli
 
+pytestmark = pytest.mark.concurrency
+
 PROGRAMS = Path(__file__).parent / "programs"
 DESCRIPTORS = Path("/proc/self/fd")
 LINUX = pytest.mark.skipif(not DESCRIPTORS.exists(), reason="looks into /proc")

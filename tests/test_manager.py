@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from trio_acp.abc import Capabilities, EnsureRequest, Handle
 
+pytestmark = pytest.mark.concurrency
+
 
 async def test_starting_opens_and_stores(autojump_clock: MockClock) -> None:
     """A started session is open, its record has the backend's ids, and this process owns it while it is open."""
@@ -105,11 +107,10 @@ async def test_a_lost_conversation_is_replaced(autojump_clock: MockClock) -> Non
         return [Raise(SessionInitFailed("unknown session", detail="resume-failed"))] if request.resume else []
 
     store = MemoryStore()
-    async with one_session(FakeRuntime(), store=store):
-        pass
+    await store.update("k", lambda _: SessionRecord(key="k", agent="fake", session_id="stale"))
     runtime = FakeRuntime(ensure=ensure)
     async with one_session(runtime, store=store) as (manager, _session):
-        assert ["fake-1", None] == [call.detail.resume for call in runtime.calls]
+        assert ["stale", None] == [call.detail.resume for call in runtime.calls]
         assert ["fake-1"] == [record.session_id for record in await manager.stored_sessions()]
 
 
@@ -211,6 +212,16 @@ async def test_a_oneshot_session_is_closed_after_each_turn(autojump_clock: MockC
         opened = [call.detail.resume for call in runtime.calls if call.name == "ensure_session"]
         assert [None, None] == opened
         assert not manager.is_live("k")
+
+
+async def test_a_oneshot_session_is_never_resumed(autojump_clock: MockClock) -> None:
+    """Although its last id is stored."""
+    store = MemoryStore()
+    await store.update("k", lambda _: SessionRecord(key="k", agent="fake", mode="oneshot", session_id="old"))
+    runtime = FakeRuntime()
+    async with one_session(runtime, mode="oneshot", store=store) as (_manager, session):
+        await session.prompt("x")
+        assert [None] == [call.detail.resume for call in runtime.calls if call.name == "ensure_session"]
 
 
 async def test_wrong_arguments(autojump_clock: MockClock) -> None:

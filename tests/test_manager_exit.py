@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from trio_acp import Outcome, Session, SessionRecord
     from trio_acp.abc import Handle, Mutate, TraceRecord
 
+pytestmark = pytest.mark.concurrency
+
 
 async def keep_prompting(session: Session, outcomes: list[Outcome]) -> None:
     outcomes.append((await session.prompt("x")).outcome)

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 import attrs
+import pytest
 import trio
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from trio_acp import Session, SessionManager, Turn
     from trio_acp.abc import Mode
     from trio_acp.testing.fake import Step
+
+pytestmark = pytest.mark.concurrency
 
 KEYS = st.sampled_from(["a", "b"])
 SECONDS = st.sampled_from([0.05, 0.1, 0.5, 1.0, 2.0, 6.0, 30.0])

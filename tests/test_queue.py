@@ -79,3 +79,43 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueue = QueueMachine.TestCase
+
+
+def test_first_come_first_served() -> None:
+    """Requests of one lane are taken in order of admission; only the first needs an actor."""
+    queue: SessionActorQueue[int] = SessionActorQueue(2)
+    assert [True, False, False] == [queue.admit("k", n) for n in range(3)]
+    assert [0, 1, 2, None] == [queue.take("k") for _ in range(4)]
+
+
+def test_lanes_do_not_know_each_other() -> None:
+    """A full lane refuses its own requests only, and refusing changes nothing."""
+    queue: SessionActorQueue[int] = SessionActorQueue(1)
+    for n in (1, 2):
+        queue.admit("full", n)
+    with pytest.raises(QueueFull):
+        queue.admit("full", 3)
+    assert queue.admit("other", 4)
+    assert ((1, 2), 2, 3) == (queue.waiting("full"), queue.depth("full"), queue.depth())
+
+
+def test_a_withdrawn_request_is_gone() -> None:
+    """It is not counted, not taken, and its place is free; what was taken cannot be withdrawn."""
+    queue: SessionActorQueue[int] = SessionActorQueue(1)
+    for n in (1, 2):
+        queue.admit("k", n)
+    assert [True, False] == [queue.withdraw("k", 2) for _ in range(2)]
+    assert 1 == queue.depth()
+    queue.admit("k", 3)
+    assert 1 == queue.take("k")
+    assert not queue.withdraw("k", 1)
+    assert 3 == queue.take("k")
+
+
+def test_a_lane_with_nothing_to_do_leaves_nothing() -> None:
+    """Once its last request has ended the lane is idle, and its next request needs an actor again."""
+    queue: SessionActorQueue[int] = SessionActorQueue(1)
+    queue.admit("k", 1)
+    assert [1, None] == [queue.take("k") for _ in range(2)]
+    assert (True, (), 0) == (queue.is_idle("k"), queue.busy(), queue.depth())
+    assert queue.admit("k", 2)

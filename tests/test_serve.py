@@ -24,6 +24,8 @@ from trio_acp.transports.stdio import dial_stdio
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+pytestmark = pytest.mark.concurrency
+
 PID = [sys.executable, "-uc", "import os, sys\nprint([os.getpid()])\nsys.stdin.read()"]
 UPGRADE = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
 

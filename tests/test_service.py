@@ -13,6 +13,8 @@ from trio_acp._service import ServiceScope, shielded
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
+pytestmark = pytest.mark.concurrency
+
 
 def test_a_shield_is_finite() -> None:
     """No shield without a deadline."""

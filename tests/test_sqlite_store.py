@@ -386,6 +386,7 @@ async def abandon(store: SQLiteStore, frozen: Frozen) -> None:
         nursery.cancel_scope.cancel(reason="test")
 
 
+@pytest.mark.concurrency
 async def test_a_frozen_update_is_abandoned_and_the_order_is_kept(path: Path) -> None:
     """A cancelled update returns at once; it still happens, and before the ones called after it."""
     frozen = Frozen()
@@ -406,6 +407,7 @@ async def test_a_frozen_update_is_abandoned_and_the_order_is_kept(path: Path) ->
             assert [ONE] == seen
 
 
+@pytest.mark.concurrency
 async def test_a_waiting_update_that_is_cancelled_does_not_happen(path: Path) -> None:
     """An update that is cancelled while another one is in the thread never starts."""
     frozen, shown = Frozen(), []
@@ -425,6 +427,7 @@ async def test_a_waiting_update_that_is_cancelled_does_not_happen(path: Path) ->
     assert [] == shown
 
 
+@pytest.mark.concurrency
 @pytest.mark.parametrize("cancelled", [False, True])
 async def test_leaving_waits_for_the_running_job(path: Path, *, cancelled: bool) -> None:
     """Leaving returns only when no job is in a thread any more, also in a cancelled scope."""
@@ -451,6 +454,7 @@ async def test_leaving_waits_for_the_running_job(path: Path, *, cancelled: bool)
             assert [(1.0,)] == ask(path, "SELECT last_activity FROM sessions")
 
 
+@pytest.mark.concurrency
 async def test_leaving_gives_up_on_a_job_that_does_not_end(
     path: Path, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -552,6 +556,7 @@ async def test_a_lock_that_is_held_on_ends_the_wait(path: Path) -> None:
         assert ONE == await store.read("n")
 
 
+@pytest.mark.concurrency
 async def test_a_lock_that_is_given_back_is_waited_for(path: Path) -> None:
     """An update waits for another process's transaction and then happens."""
     ask(path, "PRAGMA application_id = 0x74414350")
@@ -565,6 +570,7 @@ async def test_a_lock_that_is_given_back_is_waited_for(path: Path) -> None:
             assert ONE == await store.read("n")
 
 
+@pytest.mark.concurrency
 async def test_processes_share_a_file_from_its_creation_on(path: Path) -> None:
     """Stores in several processes, all of which find no file, lose no update."""
     with trio.fail_after(40):
@@ -590,6 +596,7 @@ async def test_processes_share_a_file_from_its_creation_on(path: Path) -> None:
     assert 60.0 == record.last_activity
 
 
+@pytest.mark.concurrency
 @pytest.mark.parametrize("count", [1, 7, 30])
 async def test_a_killed_writer_leaves_a_whole_file(path: Path, count: int) -> None:
     """After kill -9 of a process that writes, all it was told is done is there, and the file is whole."""

@@ -14,6 +14,8 @@ from trio_acp.testing import FakeRuntime, Hang, Raise, Sleep
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
+pytestmark = pytest.mark.concurrency
+
 
 async def test_every_turn_is_in_one_column_at_every_instant(autojump_clock: MockClock) -> None:
     """Submitted = queued + active + completed + failed + timed_out + stopped, at each record of the trace."""

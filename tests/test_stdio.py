@@ -20,6 +20,8 @@ from trio_acp.transports import LineTransport, StdioTransport, dial_stdio, stdio
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+pytestmark = pytest.mark.concurrency
+
 AGENT = Path(__file__).parent / "programs" / "agent.py"
 SECONDS = 20.0
 

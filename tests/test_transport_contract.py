@@ -27,6 +27,8 @@ from trio_acp.transports import (
     websocket_server_transport,
 )
 
+pytestmark = pytest.mark.concurrency
+
 PROGRAMS = Path(__file__).parent / "programs"
 LIMIT = 64 * 2**20
 SECONDS = 20.0

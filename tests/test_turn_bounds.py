@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from trio_acp.abc import Mode
 
+pytestmark = pytest.mark.concurrency
+
 MODES: tuple[Mode, ...] = ("persistent", "oneshot")
 CASES = list(itertools.product(("hung", "prompt"), ("hung", "prompt"), ("hung", "prompt"), MODES))
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from trio_acp.abc import EventSink, TurnRequest
     from trio_acp.testing.fake import Step
 
+pytestmark = pytest.mark.concurrency
+
 
 async def test_events_arrive_in_order_and_iteration_ends(autojump_clock: MockClock) -> None:
     """Every event once, in order, then a normal end; the reply is there too."""

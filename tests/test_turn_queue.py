@@ -14,6 +14,8 @@ from trio_acp.testing import FakeRuntime, Hang, Run, Sleep
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
+pytestmark = pytest.mark.concurrency
+
 
 async def test_turns_of_a_session_run_one_at_a_time_in_order(autojump_clock: MockClock) -> None:
     """Five prompts admitted together take five times as long, first come, first served; never two at once."""

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from trio_acp.abc import Mutate
     from trio_acp.testing.fake import Step
 
+pytestmark = pytest.mark.concurrency
+
 NOTHING_STARTED = BackendUnavailable("the prompt was never taken", retryable=True)
 
 

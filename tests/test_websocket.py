@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from trio_acp.abc import Dial, Transport
 
+pytestmark = pytest.mark.concurrency
+
 SECONDS = 20.0
 LIMIT = 64 * 2**20
 UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"

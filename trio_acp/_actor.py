@@ -1,4 +1,44 @@
-"""The actor: the task that serves one session's lane while the lane is busy."""
+"""The actor: the task that serves one session's lane while the lane is busy.
+
+Two rules.  An actor is started by the admission that found the lane idle and by
+nothing else, in the step of that admission; so a busy lane has exactly one.
+Nothing here awaits an adapter: turns (`_turn.py`) and controls do that by
+sibling tasks.
+
+States of the task
+------------------
+``started``   the lane has its first request, and the task has not run yet.
+``serving``   one request runs; its `settled` tells its caller, here at the latest.
+``released``  between two requests: a slot that was kept and not used is free.
+``ended``     nothing waits: the lane is gone and its handle, if any, begins to age.
+
+Guarantees, each with the test that shows it
+--------------------------------------------
+G1 One at a time.  Requests of a session run one after the other, in order of
+   admission; those of different sessions do not wait for each other.
+   (test_turn_queue.py::test_turns_of_a_session_run_one_at_a_time_in_order)
+   (test_turn_queue.py::test_turns_of_different_sessions_run_together)
+G2 Containment.  A request whose code raises fails with detail
+   ``internal-error``, its handle is suspect, and the lane serves the next one.
+   (test_manager_exit.py::test_a_crashing_actor_harms_nobody_else)
+G3 Settled.  Every request that was taken is settled when its lane goes on,
+   also if the task is cancelled or crashes meanwhile.
+   (test_actor.py::test_a_request_is_settled_however_its_actor_ends)
+G4 Nothing kept.  A slot that a request kept for a new handle and did not use
+   is free before the next one runs.
+   (test_evictor.py::test_a_slot_kept_for_nothing_is_free)
+G5 No task for an idle session.
+   (test_actor.py::test_an_idle_session_has_no_task)
+
+Bounds
+------
+An actor adds no waiting of its own: a lane is held for as long as its turns
+(G1 of `_turn.py`) and controls take, whose deadlines are theirs.
+(test_manager_machine.py::TestManager)
+
+Not promised: fairness between sessions beyond that of Trio's scheduler; that a
+bug of ours is survived by the session's backend (it is closed and resumed).
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,43 @@
 """The open handles, one for each live session.
 
-Synchronous and without I/O.  An entry owns its handle: whoever takes an entry
-out has to close the handle, and there is no other way out.  Its idle age counts
-from the last release of its session's lane; while the lane is busy it has none.
+Two rules.  Everything here is synchronous and without I/O, and time is passed
+in.  An entry owns its handle: whoever takes an entry out has to close the
+handle, and there is no other way out.
+
+States of an entry
+------------------
+``clean``    its backend session owes nothing: the next operation uses it.
+``suspect``  it owes an answer, or it is not known what it did: the next
+             operation finds it quiet (it is clean then), or closes it and resumes.
+``out``      not in the cache any more: its handle is being closed, or is closed.
+
+In use or idle is a state of its session's lane, not of the entry: only while
+the lane is idle does the entry have an age, counted from the lane's last release.
+
+Guarantees, each with the test that shows it
+--------------------------------------------
+G1 One owner.  A session has at most one entry; it is not replaced, and comes
+   out once, for whoever then owns its handle.
+   (test_cache.py::test_an_open_handle_is_not_replaced)
+G2 Idle only.  No entry whose lane is busy is ever offered for eviction; those
+   that are come longest idle first.
+   (test_cache.py::test_only_what_is_idle_is_offered_longest_first)
+G3 Age.  An entry's age counts from the end of its last use.
+   (test_cache.py::test_a_touch_makes_an_entry_young_again)
+G4 The same as a dict, under any order of operations.
+   (test_cache.py::TestCache)
+
+Bounds
+------
+A clean entry expires ``idle_ttl`` seconds after its last use, a suspect one
+after that or `SUSPECT_TTL`, whichever is less.
+(test_evictor.py::test_a_suspect_expires_sooner)  How many there may be is the
+matter of `_capacity.py`.
+
+Not promised: that a handle in the cache still works, for only its runtime can
+tell; that an expired entry is out (an evictor that crashed, or a conversation
+that could not be resumed, leaves it in); that whoever took an entry out closes
+its handle: that is shown for each who does, not here.
 """
 
 from __future__ import annotations

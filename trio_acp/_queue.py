@@ -1,6 +1,41 @@
 """The lanes: first come, first served, one request of a session at a time.
 
-Synchronous and without I/O.  A session with nothing to do costs nothing here.
+Two rules.  Everything here is synchronous and without I/O, so each method is
+one atomic step.  A request is in exactly one place: it waits, or it runs, or
+the queue does not know it.
+
+States of a lane
+----------------
+``idle``      there is no lane: a session with nothing to do costs nothing.
+``admitted``  requests wait and none runs: the actor was started by whoever
+              admitted the first of them, and has not taken it yet.
+``busy``      one request runs, any number up to the bound wait.
+
+Guarantees, each with the test that shows it
+--------------------------------------------
+G1 Order.  Requests of a lane are taken in order of admission, one at a time.
+   (test_queue.py::test_first_come_first_served)
+G2 One actor.  Exactly the admission that finds a lane idle asks for an actor;
+   the lane ends when that actor finds nothing more to take.
+   (test_queue.py::test_a_lane_with_nothing_to_do_leaves_nothing)
+G3 Withdrawal.  A request that waits is removed at once and leaves no trace; one
+   that was taken cannot be removed.
+   (test_queue.py::test_a_withdrawn_request_is_gone)
+G4 Independence.  What happens in a lane changes nothing in another one.
+   (test_queue.py::test_lanes_do_not_know_each_other)
+G5 Counting.  The depth is that of the requests that wait or run, at any time.
+   (test_queue.py::TestQueue)
+
+Bounds
+------
+At most ``max_queued`` requests of a session wait behind the head of its lane,
+which has a place of its own whether its actor has taken it or not; one more is
+refused and changes nothing.  (test_turn_queue.py::test_a_full_queue_refuses)
+Looking for a request to withdraw takes time in proportion to them.
+
+Not promised: a bound on how long a request waits, for that is the sum of what
+the requests before it may take; any order between lanes; that a request which
+was taken ends.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ cause, or for a deadline, whichever is first.
 Symbols, all in seconds (`Limits`): T = ``turn``, G = ``grace``, C = ``cleanup``,
 J = ``join``.  D = the instant the turn left its queue, plus T.
 
-The machine
------------
+States
+------
 ``queued``     in the session's lane; withdrawing costs nothing.
 ``preparing``  owns the lane; metadata is read, a handle opened or reused, and
                told the session's options if they changed.
@@ -57,6 +57,13 @@ G8 Order.  Turns of one session run one at a time, in order of admission.
 G9 One attempt.  A turn is submitted twice only if the adapter says that nothing
    was started, no event was seen and no cause was logged.
    (test_turn_retry.py::test_a_turn_is_retried_once_if_nothing_was_started)
+   (test_turn_retry.py::test_no_retry_when_something_may_have_started)
+
+Bounds
+------
+Of a turn: G1.  Of its caller: G2 and G3.  Of its events: what waits for the
+consumer is at most ``max_buffered`` characters, or one event of any size.
+(test_turn_events.py::test_a_slow_consumer_fails_its_own_turn_only)
 
 Not promised: that code which blocks the event loop, or a killed process,
 keeps any bound; that a backend really stopped because its adapter says so;
