@@ -59,6 +59,10 @@ class Referee:
     def _judge(self, mutant: Mutant, killer: pytest.Item | None) -> str:
         if killer is None:
             return f"there is no test {mutant.killer}"
+        try:
+            mutant.code()
+        except ValueError as error:
+            return f"it does not apply: {error}"
         with mutant.at_work():
             failures = self._run(killer)
         if any("from pytest-timeout" in text for text in failures):

@@ -199,9 +199,9 @@ MUTANTS: Final = (
     Mutant(
         "a key keeps its case",
         "B-001",
-        "_keys:canonical_key",
-        ".strip().lower()",
-        ".strip()",
+        "_keys:normalise_key",
+        "text = key.strip().lower()",
+        "text = key.strip()",
         "test_manager.py::test_starting_opens_and_stores",
     ),
     Mutant(
