@@ -11,6 +11,7 @@ from tests.turn_kit import LIMITS, SETTINGS, AwkwardStore, C, G, T, one_session
 from trio_acp import (
     BackendMissing,
     Completed,
+    Identity,
     InvalidOption,
     SessionExists,
     SessionInitFailed,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from trio_acp.abc import EnsureRequest
+
+STORED = SessionRecord(key="k", agent="fake", identity=Identity(session_id="s"), last_activity=1)
 
 
 async def test_starting_opens_and_stores(autojump_clock: MockClock) -> None:
@@ -131,7 +134,9 @@ async def test_a_start_that_cannot_be_stored_is_rolled_back(how: str, resumed: b
     """The store fails: StoreError, and what was opened, or resumed, is closed again."""
     store = AwkwardStore()
     if resumed:
-        await store.memory.update("k", lambda _: SessionRecord(key="k", agent="fake", session_id="s", last_activity=1))
+        await store.memory.update(
+            "k", lambda _: SessionRecord(key="k", agent="fake", identity=Identity(session_id="s"), last_activity=1)
+        )
     runtime = FakeRuntime()
     async with open_session_manager({"fake": runtime}, store=store, settings=SETTINGS) as manager:
         real_update = store.update
@@ -158,7 +163,9 @@ async def test_a_cancelled_start_closes_what_it_opened(where: str, resumed: bool
     """Cancelled anywhere, at once: nothing stays open, and the lane is free for the next operation."""
     store = AwkwardStore()
     if resumed:
-        await store.memory.update("k", lambda _: SessionRecord(key="k", agent="fake", session_id="s", last_activity=1))
+        await store.memory.update(
+            "k", lambda _: SessionRecord(key="k", agent="fake", identity=Identity(session_id="s"), last_activity=1)
+        )
     runtime = FakeRuntime(ensure=[Hang()] if where == "ensure" else [])
     store.hang_read, store.hang_update = where == "read", where == "update"
     async with open_session_manager({"fake": runtime}, store=store, settings=SETTINGS) as manager:

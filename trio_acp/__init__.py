@@ -6,9 +6,10 @@ A map of the code.  Imports only go down::
     _actor  _turn  _turn_state           the task that serves a session; THE TURN (start reading here)
     _operations  _ensure  _requests      its other operations; getting a backend handle; what waits in a lane
     _controls                            its options: changing them, telling the backend before a turn
+    _refresh                             what the backend tells between turns: its ids, its health
     _evictor                             closing what is idle; room for another backend session
     _context  _calls                     what the actors share; calling code that may not end
-    _queue  _cache  _capacity  _options  _keys  _statistics    policy: synchronous, without I/O or Trio
+    _queue  _cache  _capacity  _identity  _options  _keys  _statistics    policy: synchronous, without I/O or Trio
     acp/                                 AcpRuntime: links, connections, JSON-RPC, the messages of ACP
     transports/                          WebSocket, stdio, memory: send, receive, aclose
     _permissions  _owner  _service       choosing an option; who owns a row; the one maker of shields
@@ -94,6 +95,7 @@ from ._outcomes import TimedOut as TimedOut
 from ._permissions import AllowAll as AllowAll
 from ._permissions import DenyAll as DenyAll
 from ._prompt import Turn as Turn
+from ._records import Identity as Identity
 from ._records import Owner as Owner
 from ._records import RuntimeOptions as RuntimeOptions
 from ._records import SessionRecord as SessionRecord
@@ -129,6 +131,7 @@ __all__ = [
     "EmbeddedResource",
     "Event",
     "Failed",
+    "Identity",
     "ImageContent",
     "InvalidMessage",
     "InvalidOption",

@@ -13,6 +13,7 @@ from ._cache import RuntimeCache
 from ._capacity import Capacity
 from ._errors import BackendMissing
 from ._queue import SessionActorQueue
+from ._requests import Control
 from ._statistics import CapacityUse, Statistics, TurnCounters
 from ._trace import TraceRecord
 
@@ -73,6 +74,12 @@ class Context:
         except KeyError:
             known = ", ".join(sorted(self.runtimes)) or "none"
             raise BackendMissing(f"no runtime is registered as {name!r} (registered: {known})") from None
+
+    def is_idle(self, key: str) -> bool:
+        """Whether nothing of a session runs or waits, except for what gives way to whoever comes."""
+        current = self.queue.current(key)
+        gives_way = isinstance(current, Control) and current.gives_way and not self.queue.waiting(key)
+        return gives_way or self.queue.is_idle(key)
 
     def trace(self, name: TraceName, request: Request, **data: Any) -> None:
         """Tell the instrument, if there is one, what happened."""

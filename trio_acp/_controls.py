@@ -25,7 +25,15 @@ import attrs
 import trio
 
 from ._ensure import ensure_runtime_handle, known_record
-from ._errors import AcpError, ConnectionLost, SessionMissing, StoreError, TurnFailed, UnsupportedControl
+from ._errors import (
+    AcpError,
+    ConnectionLost,
+    RequestFailed,
+    SessionMissing,
+    StoreError,
+    TurnFailed,
+    UnsupportedControl,
+)
 from ._options import ConfigPair, config_pairs, merge, must_reopen, normalise, signature
 from ._records import RuntimeOptions
 from ._turn_state import as_acp_error
@@ -166,7 +174,7 @@ async def _store(
     if entry is not None:
         entry.applied = None
     pending = ctx.unsaved.get(key, {})
-    ids = {"session_id": record.session_id, "agent_session_id": record.agent_session_id, "cwd": record.cwd}
+    ids = {"identity": record.identity, "cwd": record.cwd}
     changes = {**pending, **ids, "options": options, "last_activity": ctx.wall_clock()}
 
     async def write() -> tuple[SessionRecord | None]:
@@ -262,8 +270,11 @@ async def _call(
             entry.suspect = True
         if request.stopping:
             return None
+        entry.doubtful = True
         raise TurnFailed(f"{name} of session {request.key!r} took too long", detail="controls-timeout")
     if not call.ok:
+        # A refusal is an answer; anything else may mean that nobody is there any more.
+        entry.doubtful |= not isinstance(call.error, UnsupportedControl | RequestFailed)
         lost = TurnFailed(f"the adapter's {name} ended itself by cancellation", detail="adapter-error")
         raise lost if call.error is None else as_acp_error(call.error)
     result: Any = call.value

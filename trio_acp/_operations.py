@@ -10,14 +10,16 @@ import trio
 
 from ._ensure import ensure_runtime_handle
 from ._errors import SessionExists, SessionMissing, StoreError
+from ._identity import fits
 from ._records import RuntimeOptions
+from ._refresh import ask, learn, store_identity
 from ._service import shielded
 from ._turn_state import TurnState
 
 if TYPE_CHECKING:
     from ._cache import CacheEntry
     from ._context import Context
-    from ._records import Mode, Origin, SessionRecord, SessionState
+    from ._records import Identity, Mode, Origin, SessionRecord, SessionState
     from ._requests import Control
     from .abc import RuntimeStatus
 
@@ -33,6 +35,7 @@ class SessionStatus:
         queued: Requests that wait.
         options: What its turns run with.
         runtime: What the runtime told, if the session was live and not busy.
+        identity: By which ids the backend session is known.
     """
 
     key: str
@@ -48,6 +51,7 @@ class SessionStatus:
     queued: int
     options: RuntimeOptions = attrs.field(factory=RuntimeOptions)
     runtime: RuntimeStatus | None = None
+    identity: Identity | None = None
 
 
 @attrs.frozen
@@ -92,7 +96,10 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
             record = attrs.evolve(stored, cwd=wanted.cwd, options=attrs.evolve(stored.options, cwd=None))
     before = ctx.cache.get(control.key)
     if before is not None and (
-        fresh or before.record.agent != record.agent or before.record.working_directory != record.working_directory
+        fresh
+        or before.record.agent != record.agent
+        or before.record.working_directory != record.working_directory
+        or not fits(before.record.identity, record.identity)
     ):
         ctx.cache.take_out(control.key)
         ctx.capacity.keep(control.key)
@@ -153,11 +160,13 @@ async def probe_in_lane(ctx: Context, control: Control) -> SessionStatus | None:
     entry = ctx.cache.get(control.key)
     answer: RuntimeStatus | None = None
     if entry is not None and not entry.suspect:
-        runtime = ctx.runtime(entry.record.agent)
-        call = ctx.calls.start("status", runtime.status, entry.handle, on_end=control.poke)
-        if not await control.wait_for(call, trio.current_time() + ctx.settings.limits.probe):
-            await ctx.calls.stop(call, reason="the status request took too long")
+        limits = ctx.settings.limits
+        call = await ask(ctx, control, entry, trio.current_time() + limits.probe)
+        entry.doubtful |= not (call.ok or control.stopping)
         answer = call.value
+        if learn(ctx, entry, answer):
+            deadline = trio.current_time() + limits.cleanup
+            await control.interruptibly(deadline, store_identity, ctx, control, entry, deadline)
     status: SessionStatus | None = await control.interruptibly(math.inf, describe, ctx, control.key, answer)
     return status
 
@@ -190,6 +199,7 @@ async def describe(ctx: Context, key: str, answer: RuntimeStatus | None = None) 
         queued=len(ctx.queue.waiting(key)),
         options=record.options,
         runtime=answer,
+        identity=record.identity,
     )
 
 

@@ -30,7 +30,8 @@ The ladder, if `run_turn` is still alive when the outcome is decided:
 1. `cancel`, while `run_turn` is still alive, within C of the first cause;
 2. once it has returned, `run_turn` has J, within the same C, to end by itself;
 3. both are cancelled, and have J to obey;
-4. a oneshot is closed, within another C;
+4. a oneshot is closed, within another C (if it ended by itself, its runtime
+   may be asked for its ids before that, within the first C);
 5. if `cancel` did not return properly or `run_turn` did not end, the handle is
    *suspect*: the next operation finds it quiet, or closes it and resumes.
 
@@ -65,7 +66,7 @@ that a store write abandoned at its deadline did not happen.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -73,6 +74,7 @@ from ._controls import apply_controls
 from ._ensure import ensure_runtime_handle, known_record
 from ._errors import AcpError, TurnFailed
 from ._options import normalise
+from ._refresh import before_closing, listen
 from ._turn_state import Cause, Phase, TurnState
 from .abc import Done, TurnRequest
 
@@ -85,6 +87,10 @@ if TYPE_CHECKING:
     from .abc import Runtime
 
 
+_CAUSES: Final = 8
+"""How deep in an error's causes its reason is looked for."""
+
+
 async def run_turn(ctx: Context, turn: TurnState) -> None:
     """Run one turn from the head of its queue to its outcome; the lane is ours meanwhile."""
     turn.started = trio.current_time()
@@ -92,7 +98,10 @@ async def run_turn(ctx: Context, turn: TurnState) -> None:
     ctx.counters.dequeued()
     ctx.trace("dequeued", turn)
     entry, call = await _attempt(ctx, turn)
-    if _may_retry(turn):
+    if _may_retry(turn, entry):
+        if _is_lost(turn, entry):
+            # Not written: the next write of this session is, with the new ids.
+            ctx.unsaved[turn.key] = {**ctx.unsaved.get(turn.key, {}), "identity": None}
         if entry is not None:
             ctx.cache.take_out(turn.key)
             ctx.capacity.keep(turn.key)
@@ -113,9 +122,21 @@ def settle(ctx: Context, turn: TurnState, outcome: Outcome) -> None:
         ctx.trace("settled", turn, outcome=type(outcome).__name__)
 
 
-def _may_retry(turn: TurnState) -> bool:
+def _may_retry(turn: TurnState, entry: CacheEntry | None) -> bool:
     first = turn.log[0]
-    return len(turn.log) == 1 and first.error is not None and first.error.retryable and not turn.saw_event
+    if len(turn.log) > 1 or first.error is None or turn.saw_event:
+        return False
+    return first.error.retryable or _is_lost(turn, entry)
+
+
+def _is_lost(turn: TurnState, entry: CacheEntry | None) -> bool:
+    """Whether the adapter says that nothing was started because the backend session is lost."""
+    error: BaseException | None = turn.log[0].error
+    for _ in range(_CAUSES):
+        if isinstance(error, AcpError) and error.detail == "resume-required":
+            return turn.submitted and entry is not None and entry.record.mode == "persistent"
+        error = None if error is None else error.__cause__
+    return False
 
 
 async def _attempt(ctx: Context, turn: TurnState) -> tuple[CacheEntry | None, Call[Done] | None]:
@@ -177,7 +198,7 @@ def _running(ctx: Context, opened: SessionRecord) -> dict[str, Any]:
 
 def _opened(record: SessionRecord) -> dict[str, Any]:
     """Return what opening the session may have changed."""
-    return {"session_id": record.session_id, "agent_session_id": record.agent_session_id, "cwd": record.cwd}
+    return {"identity": record.identity, "cwd": record.cwd}
 
 
 # -- running ------------------------------------------------------------------
@@ -207,6 +228,13 @@ async def _clean_up(ctx: Context, turn: TurnState, entry: CacheEntry | None, cal
     limits = turn.limits
     now = trio.current_time()
     save: Call[None] | None = None
+    if entry is not None and call is not None and turn.log[0].kind != "deadline":
+        if call.finished:
+            entry.doubtful |= turn.log[0].kind == "failure"
+            if entry.record.mode == "oneshot":
+                await before_closing(ctx, turn, entry)
+        listen(ctx, entry)
+        now = trio.current_time()
     if turn.ephemeral_record is None and (turn.marked or turn.log[0].kind in {"failure", "deadline"}):
         deadline = now + limits.cleanup
         if (call is None or call.finished) and (entry is None or entry.record.mode == "persistent"):
