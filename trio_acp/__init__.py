@@ -3,6 +3,7 @@
 A map of the code.  Imports only go down::
 
     _manager  _session                   what a program holds: SessionManager, Session, Turn
+    _reconcile                           confirming the ids of stored sessions
     _actor  _turn  _turn_state           the task that serves a session; THE TURN (start reading here)
     _operations  _ensure  _requests      its other operations; getting a backend handle; what waits in a lane
     _controls                            its options: changing them, telling the backend before a turn
@@ -95,6 +96,7 @@ from ._outcomes import TimedOut as TimedOut
 from ._permissions import AllowAll as AllowAll
 from ._permissions import DenyAll as DenyAll
 from ._prompt import Turn as Turn
+from ._reconcile import ReconcileReport as ReconcileReport
 from ._records import Identity as Identity
 from ._records import Owner as Owner
 from ._records import RuntimeOptions as RuntimeOptions
@@ -148,6 +150,7 @@ __all__ = [
     "Plan",
     "PlanEntry",
     "QueueFull",
+    "ReconcileReport",
     "Reply",
     "RequestFailed",
     "ResourceLink",
