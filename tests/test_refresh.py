@@ -23,6 +23,7 @@ from tests.turn_kit import (
 )
 from trio_acp import (
     Completed,
+    ConnectionLost,
     Identity,
     RequestFailed,
     SessionInitFailed,
@@ -36,7 +37,7 @@ from trio_acp import (
 )
 from trio_acp._manager import _shut_down
 from trio_acp._refresh import is_unavailable
-from trio_acp.abc import Handle, Runtime, RuntimeStatus
+from trio_acp.abc import Capabilities, Handle, Runtime, RuntimeStatus
 from trio_acp.stores import MemoryStore
 from trio_acp.testing import FakeRuntime, Hang, Raise, Run, Sleep, Swallow
 
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
-    from trio_acp import Session, SessionManager
+    from trio_acp import Session, SessionManager, Turn
+    from trio_acp._trace import TraceRecord
     from trio_acp.abc import Done, EnsureRequest, EventSink, Mode, SessionStore, TurnRequest
     from trio_acp.testing.fake import Step
 
@@ -136,22 +138,101 @@ async def test_an_id_learned_in_a_turn_survives_a_status_without_ids(autojump_cl
         assert ("stale", "agent-1", "event") == (identity.session_id, identity.agent_session_id, identity.source)
 
 
-@pytest.mark.parametrize(("how", "asked"), [("fails", 1), ("is stopped", 1), ("times out", 0), ("completes", 1)])
+@pytest.mark.parametrize(
+    ("how", "asked"),
+    [
+        ("completes", 1),
+        ("fails", 1),
+        ("is stopped", 1),
+        ("cannot be stopped", 0),
+        ("times out", 0),
+        ("is not submitted", 0),
+        ("loses its connection", 0),
+    ],
+)
 async def test_after_which_turns_the_runtime_is_asked(how: str, asked: int, autojump_clock: MockClock) -> None:
-    """After each that settled in time, whatever its outcome."""
-    steps: dict[str, list[Step]] = {"fails": [Raise(OSError("odd"))], "completes": []}
-    runtime = FakeRuntime(steps.get(how, [Hang(stops=True)]), reports=FRESH)
+    """After each that settled in time on a handle that can still be used, whatever its outcome."""
+    runtime = FakeRuntime(reports=FRESH)
+    steps: dict[str, list[Step]] = {
+        "fails": [Raise(OSError("odd"))],
+        "is stopped": [Hang(stops=True)],
+        "cannot be stopped": [Hang()],
+        "times out": [Hang(stops=True)],
+        "loses its connection": [Run(lambda _: runtime.dead.update(runtime.open)), Raise(ConnectionLost("gone"))],
+    }
+    runtime.turn = steps.get(how, [])
+    runtime.on_cancel = [Hang()] if how == "cannot be stopped" else []
     async with one_session(runtime) as (_manager, session):
+        if how == "is not submitted":
+            await session.update_options(mode="plan")
+            runtime.offers = Capabilities()
         turn = session.turn("x")
-        if how == "is stopped":
+        with suppress(TurnFailed, TurnTimedOut):
             async with turn:
                 await at_rest()
-                turn.cancel()
-        else:
-            with suppress(TurnFailed, TurnTimedOut):
-                await session.prompt("x")
+                if "stopped" in how:
+                    turn.cancel()
+                async for _ in turn:
+                    pass
         await at_rest()
         assert asked == runtime.names().count("status")
+
+
+async def test_what_was_heard_once_is_no_news(autojump_clock: MockClock) -> None:
+    """What the runtime told later than the handle stands, until the handle's ids change again."""
+    runtime = Learns(reports=FRESH)
+    async with stored(runtime, STALE) as (manager, session):
+        for agent_id, expected in (("agent-1", "fresh-agent"), ("agent-1", "fresh-agent"), ("agent-2", "agent-2")):
+            runtime.agent_id = agent_id
+            await session.prompt("x")
+            await at_rest()
+            identity = await identity_in(manager)
+            assert identity is not None
+            assert expected == identity.agent_session_id
+
+
+async def test_what_a_handle_was_opened_with_is_no_news(autojump_clock: MockClock) -> None:
+    """Ids that a resumed session has from its opening do not replace confirmed ones after a turn."""
+
+    class Knows(FakeRuntime):
+        async def ensure_session(self, request: EnsureRequest) -> Handle:
+            handle = await super().ensure_session(request)
+            handle.agent_session_id = "another"
+            return handle
+
+    async with stored(Knows(), STALE) as (manager, session):
+        await session.prompt("x")
+        assert STALE == await identity_in(manager)
+
+
+async def test_a_turn_that_timed_out_confirms_nothing(autojump_clock: MockClock) -> None:
+    """Its session's identity stays pending."""
+    async with one_session(Learns([Hang(stops=True)])) as (manager, session):
+        with pytest.raises(TurnTimedOut):
+            await session.prompt("x")
+        assert Identity(state="pending", session_id="fake-1") == await identity_in(manager)
+
+
+async def test_a_handle_that_is_given_up_tells_its_ids(autojump_clock: MockClock) -> None:
+    """A session that got its id in a turn that could not be stopped is resumed by that id."""
+
+    class Late(FakeRuntime):
+        async def ensure_session(self, request: EnsureRequest) -> Handle:
+            handle = await super().ensure_session(request)
+            handle.session_id = None
+            return handle
+
+        async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
+            request.handle.session_id = "late"
+            return await super().run_turn(request, events)
+
+    runtime = Late([Hang()], cancel=[Hang()])
+    async with one_session(runtime) as (_manager, session):
+        with pytest.raises(TurnTimedOut):
+            await session.prompt("x")
+        runtime.turn = []
+        await session.prompt("y")
+        assert "late" == runtime.calls[-2].detail.resume
 
 
 async def test_pending_ids_are_asked_for_after_each_turn(autojump_clock: MockClock) -> None:
@@ -311,7 +392,12 @@ async def test_requests_that_wait_already_let_it_answer_at_once(autojump_clock: 
             nursery.start_soon(session.prompt, "x")
             await trio.testing.wait_all_tasks_blocked()
             nursery.start_soon(session.prompt, "y")
-        assert pytest.approx(2 + J) == trio.current_time() - began
+            nursery.start_soon(session.prompt, "z")
+            await trio.sleep(1 + J / 2)
+            assert "status" == runtime.names()[-1]
+            assert not session._ctx.is_idle("k"), "somebody waits"
+        # The handle's runtime was asked once, and is not asked again.
+        assert pytest.approx(3 + J) == trio.current_time() - began
 
 
 async def test_a_session_that_is_asked_counts_as_idle(autojump_clock: MockClock) -> None:
@@ -331,7 +417,8 @@ async def test_a_question_does_not_make_a_session_old(autojump_clock: MockClock)
     async with one_session(runtime, settings=attrs.evolve(SETTINGS, idle_ttl=2)) as (manager, session):
         await session.prompt("x")
         manager._ctx.evictor.evict_expired()
-        assert manager.is_live("k")
+        await at_rest()
+        assert (3, True) == (trio.current_time(), manager.is_live("k"))
 
 
 @pytest.mark.parametrize("hung", ["hang_update", "error_in_update"])
@@ -486,6 +573,48 @@ async def test_a_handle_on_which_something_failed_is_asked_how_it_is(
             assert (1, "unhealthy") == (getattr(closed.handle, "number", None), closed.detail)
         await session.prompt("z")
         assert 1 == runtime.names().count("status")
+
+
+async def test_a_control_that_is_late_raises_doubts(autojump_clock: MockClock) -> None:
+    """An agent that does not answer in time may not be there any more."""
+    runtime = FakeRuntime(controls=[Hang()])
+    async with one_session(runtime) as (_manager, session):
+        with pytest.raises(TurnFailed):
+            await session.set_mode("plan")
+        runtime.on_control = []
+        await session.prompt("x")
+        assert ["set_mode", "status"] == runtime.names()[2:4]
+
+
+@pytest.mark.parametrize("steps", [[Raise(OSError("odd"))], [Hang()]], ids=["raises", "hangs"])
+async def test_a_status_that_fails_raises_doubts(steps: list[Step], autojump_clock: MockClock) -> None:
+    """Who asks on purpose gets no answer; the next use asks again, and replaces the handle if it gets none either."""
+    runtime = FakeRuntime(status=steps)
+    async with one_session(runtime) as (_manager, session):
+        assert None is (await session.status()).runtime
+        session._ctx.settings = attrs.evolve(SETTINGS, limits=attrs.evolve(LIMITS, turn=20))
+        await session.prompt("x")
+        assert ["status", "status", "close", "ensure_session", "run_turn"] == runtime.names()[1:]
+
+
+async def test_a_turn_that_is_stopped_already_asks_nothing(autojump_clock: MockClock) -> None:
+    """The backend is told nothing for a request that is to stop."""
+    turns: list[Turn] = []
+
+    class Stop(Recorder):
+        def record(self, record: TraceRecord) -> None:
+            if record.name == "dequeued" and turns:
+                turns[0].cancel()
+
+    runtime = FakeRuntime(FAILS)
+    async with one_session(runtime, instrument=Stop()) as (_manager, session):
+        with pytest.raises(TurnFailed):
+            await session.prompt("x")
+        turns.append(session.turn("y"))
+        async with turns[0]:
+            await at_rest()
+        assert isinstance(turns[0].outcome, Stopped)
+        assert ["ensure_session", "run_turn"] == runtime.names()
 
 
 @pytest.mark.parametrize("error", [UnsupportedControl("no modes"), RequestFailed("no", method="m", rpc_code=-32602)])
