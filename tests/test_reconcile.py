@@ -76,6 +76,18 @@ async def test_a_pending_identity_is_resolved(autojump_clock: MockClock) -> None
         assert [expected] == await identities(manager)
         assert (["ensure_session", "status"], "s") == (runtime.names(), opened(runtime)[0].detail.resume)
         assert ReconcileReport(0, 0, 0) == await manager.reconcile_identities()
+        await manager.session("k").prompt("x")
+        await trio.testing.wait_all_tasks_blocked()
+        assert 1 == runtime.names().count("status")  # it has told
+
+
+async def test_two_at_a_time_ask_once(autojump_clock: MockClock) -> None:
+    """Whoever finds in the lane that the ids are confirmed by now is done."""
+    runtime = FakeRuntime(ensure=[Sleep(1)], reports=ALL)
+    async with manager_of(runtime, record_of("k")) as manager, trio.open_nursery() as nursery:
+        nursery.start_soon(manager.reconcile_identities)
+        assert ReconcileReport(1, 1, 0) == await manager.reconcile_identities()
+        assert ["ensure_session", "status"] == runtime.names()
 
 
 async def test_a_runtime_that_tells_no_ids_confirms_by_resuming(autojump_clock: MockClock) -> None:

@@ -12,6 +12,7 @@ import trio.testing
 
 import trio_acp
 from tests.acp_kit import prompts, received
+from tests.turn_kit import OnTask, installed
 from trio_acp.testing import ScriptedAgent, dial_agent
 
 if TYPE_CHECKING:
@@ -158,6 +159,22 @@ async def test_what_cannot_be_resumed_is_not_given_up_for_a_prompt(autojump_cloc
             await session.prompt("say one")
         await session.prompt("say two")
     assert 1 == len(received(agent, "session/new"))
+
+
+async def test_an_acp_turn_needs_no_status(autojump_clock: MockClock) -> None:
+    """The handle has the one id that there is: it is confirmed by the turn, and no task is started to ask for it."""
+    agent, store = ScriptedAgent(), trio_acp.MemoryStore()
+    watch = OnTask("trio_acp call status", lambda: None, spawned=True)
+    async with refusing(agent, store, {}) as manager:
+        session = await manager.start_session("k", agent="agent", cwd="/repo")
+        with installed(watch):
+            await session.prompt("say one")
+            await trio.testing.wait_all_tasks_blocked()
+        identity = (await session.status()).identity
+    assert (False, trio_acp.Identity(state="resolved", session_id="session-1", source="status")) == (
+        watch.fired,
+        identity,
+    )
 
 
 async def test_a_start_that_is_cancelled_at_any_step_loses_no_id(autojump_clock: MockClock) -> None:
