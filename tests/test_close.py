@@ -25,12 +25,13 @@ from trio_acp import (
     UnsupportedControl,
     open_session_manager,
 )
-from trio_acp.testing import FakeRuntime, Hang, Raise, Swallow
+from trio_acp.abc import Identity
+from trio_acp.testing import FakeRuntime, Hang, Raise, Run, Swallow
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
-    from trio_acp.abc import Mutate
+    from trio_acp.abc import EnsureRequest, Mutate
     from trio_acp.testing.fake import Step
 
 GONE: list[Exception] = [
@@ -145,7 +146,7 @@ async def test_a_session_that_does_not_exist(wish: dict[str, Any], autojump_cloc
 async def test_a_session_of_an_agent_that_is_not_registered_can_be_forgotten(autojump_clock: MockClock) -> None:
     """The report says what stays at the backend; nothing else needs the runtime."""
     store = AwkwardStore()
-    await store.memory.update("k", lambda _: SessionRecord(key="k", agent="other", session_id="s"))
+    await store.memory.update("k", lambda _: SessionRecord(key="k", agent="other", identity=Identity(session_id="s")))
     async with open_session_manager({"fake": FakeRuntime()}, store=store) as manager:
         report = await manager.session("k").close(forget=True)
         assert (False, True) == (report.closed, report.forgotten)
@@ -187,10 +188,15 @@ async def test_what_could_not_be_written_does_not_bring_a_discarded_conversation
     autojump_clock: MockClock,
 ) -> None:
     """Ids whose write failed earlier go with the others."""
-    store, runtime = AwkwardStore(), FakeRuntime()
+    store = AwkwardStore()
+
+    def ensure(request: EnsureRequest) -> list[Step]:
+        fail = Run(lambda _: setattr(store, "error_in_update", StoreError("disk full")))
+        return [fail] if request.resume else []
+
+    runtime = FakeRuntime(ensure=ensure)
     async with one_session(runtime, store=store) as (_, session):
         await session.close()
-        store.error_in_update = StoreError("disk full")
         await session.prompt("x")
         store.error_in_update = None
         await session.close(discard=True)

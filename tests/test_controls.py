@@ -15,6 +15,7 @@ from trio_acp import (
     UNSET,
     BackendUnavailable,
     ConnectionLost,
+    Identity,
     InvalidOption,
     Limits,
     ManagerClosed,
@@ -723,7 +724,9 @@ async def test_a_turn_that_failed_at_its_controls_keeps_the_new_conversation(
         controls=lambda _: [Raise(refusals.pop())] if refusals else [],
     )
     store = MemoryStore()
-    record = SessionRecord(key="k", agent="fake", session_id="lost", options=RuntimeOptions(mode="plan"))
+    record = SessionRecord(
+        key="k", agent="fake", identity=Identity(session_id="lost"), options=RuntimeOptions(mode="plan")
+    )
     await store.update("k", lambda _: record)
     async with open_session_manager({"fake": runtime}, store=store, settings=Settings(idle_ttl=10)) as manager:
         session = manager.session("k")

@@ -9,7 +9,7 @@ import trio
 
 from trio_acp import TextDelta
 from trio_acp._permissions import DenyAll
-from trio_acp.abc import Done, EnsureRequest, TurnRequest
+from trio_acp.abc import Done, EnsureRequest, RuntimeStatus, TurnRequest
 from trio_acp.testing import FakeHandle, FakeRuntime, Hang, Raise, Run, Sleep, Swallow
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ async def test_a_script_is_played(autojump_clock: MockClock) -> None:
     assert Done(stop_reason="refusal") == await runtime.run_turn(request_for(handle), sink)
     assert ([TextDelta("a")], [sink], 2) == (sink.events, seen, trio.current_time())
     assert ["ensure_session", "run_turn"] == runtime.names()
-    assert (await runtime.status(handle)).session_id == "fake-1"
+    assert RuntimeStatus(summary="fake", session_id="fake-1") == await runtime.status(handle)
 
 
 async def test_a_hanging_turn_stops_when_cancel_has_returned(autojump_clock: MockClock) -> None:

@@ -11,7 +11,7 @@ import pytest
 from trio_acp import InvalidOption, Limits, Settings
 
 SECONDS = [field.name for field in attrs.fields(Limits)]
-FINITE = {"grace", "cleanup", "join"}
+FINITE = {"grace", "cleanup", "settle", "join"}
 
 
 @pytest.mark.parametrize("name", SECONDS)
@@ -44,5 +44,5 @@ def test_a_bound_is_a_positive_whole_number(name: str, value: Any) -> None:
 
 def test_the_defaults() -> None:
     """The numbers that the documentation gives."""
-    assert (172_800, 1, 2, 60, 5, 15, 0.1) == attrs.astuple(Limits())
+    assert (172_800, 1, 2, 60, 5, 15, 5, 0.1) == attrs.astuple(Limits())
     assert 32 == Settings().max_queued

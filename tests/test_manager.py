@@ -12,6 +12,7 @@ from tests.turn_kit import LIMITS, SETTINGS, AwkwardStore, C, G, T, one_session
 from trio_acp import (
     BackendMissing,
     Completed,
+    Identity,
     InvalidOption,
     SessionExists,
     SessionInitFailed,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from trio_acp.abc import Capabilities, EnsureRequest, Handle
 
 pytestmark = pytest.mark.concurrency
+
+STORED = SessionRecord(key="k", agent="fake", identity=Identity(session_id="s"), last_activity=1)
 
 
 async def test_starting_opens_and_stores(autojump_clock: MockClock) -> None:
@@ -107,11 +110,13 @@ async def test_a_lost_conversation_is_replaced(autojump_clock: MockClock) -> Non
         return [Raise(SessionInitFailed("unknown session", detail="resume-failed"))] if request.resume else []
 
     store = MemoryStore()
-    await store.update("k", lambda _: SessionRecord(key="k", agent="fake", session_id="stale"))
+    ids = Identity(state="resolved", session_id="stale", agent_session_id="stale too", source="status")
+    await store.update("k", lambda _: SessionRecord(key="k", agent="fake", identity=ids))
     runtime = FakeRuntime(ensure=ensure)
     async with one_session(runtime, store=store) as (manager, _session):
         assert ["stale", None] == [call.detail.resume for call in runtime.calls]
-        assert ["fake-1"] == [record.session_id for record in await manager.stored_sessions()]
+        [record] = await manager.stored_sessions()
+        assert ("fake-1", None) == (record.session_id, record.agent_session_id)
 
 
 async def test_another_refusal_is_told(autojump_clock: MockClock) -> None:
@@ -133,7 +138,9 @@ async def test_a_start_that_cannot_be_stored_is_rolled_back(how: str, resumed: b
     """The store fails: StoreError; what was opened is closed again, and what cannot be claimed is not opened."""
     store = AwkwardStore()
     if resumed:
-        await store.memory.update("k", lambda _: SessionRecord(key="k", agent="fake", session_id="s", last_activity=1))
+        await store.memory.update(
+            "k", lambda _: SessionRecord(key="k", agent="fake", identity=Identity(session_id="s"), last_activity=1)
+        )
     runtime = FakeRuntime()
     async with open_session_manager({"fake": runtime}, store=store, settings=SETTINGS) as manager:
         real_update = store.update
@@ -160,7 +167,9 @@ async def test_a_cancelled_start_closes_what_it_opened(where: str, resumed: bool
     """Cancelled anywhere, at once: nothing stays open, and the lane is free as soon as the row is, within cleanup."""
     store = AwkwardStore()
     if resumed:
-        await store.memory.update("k", lambda _: SessionRecord(key="k", agent="fake", session_id="s", last_activity=1))
+        await store.memory.update(
+            "k", lambda _: SessionRecord(key="k", agent="fake", identity=Identity(session_id="s"), last_activity=1)
+        )
     runtime = FakeRuntime(ensure=[Hang()] if where == "ensure" else [])
     store.hang_read, store.hang_update = where == "read", where == "update"
     async with open_session_manager({"fake": runtime}, store=store, settings=SETTINGS) as manager:
@@ -217,7 +226,9 @@ async def test_a_oneshot_session_is_closed_after_each_turn(autojump_clock: MockC
 async def test_a_oneshot_session_is_never_resumed(autojump_clock: MockClock) -> None:
     """Although its last id is stored."""
     store = MemoryStore()
-    await store.update("k", lambda _: SessionRecord(key="k", agent="fake", mode="oneshot", session_id="old"))
+    await store.update(
+        "k", lambda _: SessionRecord(key="k", agent="fake", mode="oneshot", identity=Identity(session_id="old"))
+    )
     runtime = FakeRuntime()
     async with one_session(runtime, mode="oneshot", store=store) as (_manager, session):
         await session.prompt("x")

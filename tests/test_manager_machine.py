@@ -72,12 +72,14 @@ class ManagerMachine(TrioMachine):
         mode=st.sampled_from(["persistent", "oneshot"]),
         idle_ttl=st.sampled_from([0.5, 20.0, math.inf]),
         max_sessions=st.sampled_from([None, 1, 2]),
+        tells_ids=st.booleans(),
     )
-    def open(self, random: object, mode: Mode, idle_ttl: float, max_sessions: int | None) -> None:
+    def open(self, random: object, mode: Mode, idle_ttl: float, max_sessions: int | None, tells_ids: bool) -> None:
         """Draw the scheduler's order too: Trio's is registered with Hypothesis."""
         self.mode = mode
         self.settings = attrs.evolve(SETTINGS, idle_ttl=idle_ttl, max_sessions=max_sessions)
         self.runtime = Counting()
+        self.runtime.tells_ids = tells_ids
         self.watched = Watched()
         self.prompts: list[Prompted] = []
         self.manager: SessionManager | None = None
@@ -162,6 +164,11 @@ class ManagerMachine(TrioMachine):
         assert self.manager is not None
         self.in_background(self.manager.session(key).status)
 
+    @rule()
+    def reconcile(self) -> None:
+        assert self.manager is not None
+        self.in_background(self.manager.reconcile_identities)
+
     @rule(key=KEYS, operation=st.sampled_from(sorted(OPERATIONS)), gives_up_after=SECONDS)
     def operate(self, key: str, operation: str, gives_up_after: float) -> None:
         """Change a session's options, or forget it; the caller may be gone before that is done."""
@@ -192,13 +199,16 @@ class ManagerMachine(TrioMachine):
         cancel=st.sampled_from(sorted(CALLS)),
         close=st.sampled_from(sorted(CALLS)),
         control=st.sampled_from(sorted(CALLS)),
+        status=st.sampled_from(sorted(CALLS)),
         quiet=st.booleans(),
     )
-    def change_the_weather(self, turn: str, ensure: str, cancel: str, close: str, control: str, quiet: bool) -> None:
+    def change_the_weather(
+        self, turn: str, ensure: str, cancel: str, close: str, control: str, status: str, quiet: bool
+    ) -> None:
         """From now on the runtime behaves like this."""
         self.runtime.turn, self.runtime.ensure = TURNS[turn], CALLS[ensure]
         self.runtime.on_cancel, self.runtime.on_close = CALLS[cancel], CALLS[close]
-        self.runtime.on_control = CALLS[control]
+        self.runtime.on_control, self.runtime.on_status = CALLS[control], CALLS[status]
         self.runtime.quiet = quiet
 
     @rule(seconds=SECONDS)

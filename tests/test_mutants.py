@@ -36,7 +36,12 @@ MODULES: Final = {
     ),
 }
 SHOUTING: Final = Mutant(
-    "shouting", "B-001", "_keys:normalise_key", ".lower() if", ".upper() if", "test_mutants.py::test_a_fault_comes_and_goes"
+    "shouting",
+    "B-001",
+    "_keys:normalise_key",
+    ".lower() if",
+    ".upper() if",
+    "test_mutants.py::test_a_fault_comes_and_goes",
 )
 SPARED: Final = [
     attrs.evolve(SHOUTING, name="harmless", new=".lower().lower() if"),

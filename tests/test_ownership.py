@@ -30,7 +30,7 @@ from trio_acp import (
 )
 from trio_acp._owner import alive, current_owner, is_alive, start_time
 from trio_acp._ownership import FREE, INTERRUPTED, changed, claimed, is_left_behind, repaired
-from trio_acp.abc import ProcessGroup, TaskRecord
+from trio_acp.abc import Identity, ProcessGroup, TaskRecord
 from trio_acp.stores import MemoryLedger, MemoryStore
 from trio_acp.stores._database import MIGRATIONS
 from trio_acp.testing import FakeRuntime, Hang, Raise, Sleep
@@ -48,7 +48,12 @@ HERE = current_owner("gone")
 DEAD = attrs.evolve(HERE, pid=2**22 + 1)  # more than any pid that Linux gives
 GROUP = ProcessGroup(pgid=2**22 + 1, start_time=1)
 LEFT = SessionRecord(
-    key="k", agent="fake", session_id="s1", agent_session_id="a1", state="running", owner=DEAD, processes=(GROUP,)
+    key="k",
+    agent="fake",
+    identity=Identity(session_id="s1", agent_session_id="a1"),
+    state="running",
+    owner=DEAD,
+    processes=(GROUP,),
 )
 
 
@@ -211,7 +216,9 @@ async def test_a_session_is_owned_from_its_opening_to_its_end(how: str, autojump
 async def test_a_row_is_claimed_before_anything_is_opened(autojump_clock: MockClock) -> None:
     """While a stored session is being opened its row names us; if that fails or is given up, nobody."""
     store, runtime = MemoryStore(), FakeRuntime(ensure=[Hang()])
-    await stored(store, SessionRecord(key="k", agent="fake", session_id="s", state="error", last_error="old"))
+    await stored(
+        store, SessionRecord(key="k", agent="fake", identity=Identity(session_id="s"), state="error", last_error="old")
+    )
     async with open_session_manager({"fake": runtime}, store=store, settings=SETTINGS) as manager:
         session = manager.session("k")
         for operation in (
@@ -465,7 +472,13 @@ async def test_a_file_of_the_first_format_is_upgraded_and_repaired(tmp_path: Pat
     async with open_session_manager({}, store=SQLiteStore(path)) as manager:
         assert RecoveryReport(repaired=("k",)) == manager.recovered
         expected = SessionRecord(
-            key="k", agent="fake", cwd="/", session_id="s1", state="error", last_error=INTERRUPTED, last_activity=1.0
+            key="k",
+            agent="fake",
+            cwd="/",
+            identity=Identity(state="resolved", session_id="s1", source="status"),
+            state="error",
+            last_error=INTERRUPTED,
+            last_activity=1.0,
         )
         assert (expected,) == await manager.stored_sessions()
 
@@ -481,7 +494,7 @@ class OwnershipMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.alive: set[str] = set()
-        self.row: SessionRecord | None = SessionRecord(key="k", agent="fake", session_id="s")
+        self.row: SessionRecord | None = SessionRecord(key="k", agent="fake", identity=Identity(session_id="s"))
         self.lives = 0
         self.names: dict[str, str] = {}
         # The oracle: who has the session open, whether it runs, and whether that one is dead.

@@ -52,6 +52,14 @@ class QueueMachine(RuleBasedStateMachine):
         if expected is None:
             del self.lanes[key]
 
+    @rule(key=KEYS)
+    def follow(self, key: str) -> None:
+        """Another request takes the place of the one that runs, and nobody else's."""
+        if self.running(key) is not None:
+            self.next += 1
+            self.queue.follow(key, self.next)
+            self.taken[key] = self.next
+
     @rule(key=KEYS, data=st.data())
     def withdraw(self, key: str, data: st.DataObject) -> None:
         """Only what waits can be withdrawn."""

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_acp._errors import InvalidOption, StoreError, UsageError
-from trio_acp._records import Owner, RuntimeOptions, SessionRecord
+from trio_acp._records import Identity, Owner, RuntimeOptions, SessionRecord
 from trio_acp.stores import SQLiteStore, _database
 
 if TYPE_CHECKING:
@@ -161,8 +161,16 @@ records = st.builds(
     agent=text,
     mode=st.sampled_from(["persistent", "oneshot"]),
     cwd=maybe,
-    session_id=maybe,
-    agent_session_id=maybe,
+    identity=st.none()
+    | st.builds(
+        Identity,
+        state=st.sampled_from(["pending", "resolved"]),
+        session_id=maybe,
+        agent_session_id=maybe,
+        record_id=maybe,
+        source=st.sampled_from(["ensure", "status", "event"]),
+        updated=st.floats(allow_nan=False),
+    ),
     state=st.sampled_from(["idle", "running", "error"]),
     last_error=maybe,
     last_activity=st.floats(allow_nan=False),
@@ -227,6 +235,35 @@ async def test_a_file_without_options_gets_them(path: Path) -> None:
     assert [(len(_database.MIGRATIONS),)] == ask(path, "PRAGMA user_version")
     async with SQLiteStore(path) as store:
         assert changed == await store.read("n")
+
+
+OLD_IDS = [
+    # Stored under the keys a, b and c: the session's id, the agent's, and what they are taken for.
+    ("s", "x", Identity(state="resolved", session_id="s", agent_session_id="x", source="status")),
+    (None, "x", Identity(state="resolved", agent_session_id="x", source="status")),
+    (None, None, None),
+]
+
+
+@pytest.mark.parametrize("version", [1, 5])
+async def test_the_ids_of_an_older_file_are_kept(path: Path, version: int) -> None:
+    """A file of a format without identities is upgraded: ids that it has are taken for confirmed."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in _database.MIGRATIONS[:version]:
+            connection.execute(statement)
+        for key, (session_id, agent_session_id, _) in zip("abc", OLD_IDS, strict=True):
+            connection.execute(
+                "INSERT INTO sessions (key, agent, mode, session_id, agent_session_id, state, last_activity) "
+                "VALUES (?, 'a', 'persistent', ?, ?, 'idle', 7.0)",
+                (key, session_id, agent_session_id),
+            )
+        connection.execute("PRAGMA application_id = 0x74414350")
+        connection.execute(f"PRAGMA user_version = {version}")
+    for _ in range(2):
+        async with SQLiteStore(path) as store:
+            records = await store.list()
+        assert [expected for _, _, expected in OLD_IDS] == [record.identity for record in records]
+        assert [7.0, 7.0] == [record.identity.updated for record in records if record.identity is not None]
 
 
 async def rewrite_options(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from trio_acp._errors import UsageError
-from trio_acp._records import Owner, ProcessGroup, RuntimeOptions, SessionRecord
+from trio_acp._records import Identity, Owner, ProcessGroup, RuntimeOptions, SessionRecord
 from trio_acp.stores import MemoryStore, SQLiteStore
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ FULL = SessionRecord(
     agent="codex",
     mode="oneshot",
     cwd="/repo",
-    session_id="s-1",
-    agent_session_id="a-1",
+    identity=Identity(
+        state="resolved", session_id="s-1", agent_session_id="a-1", record_id="r-1", source="event", updated=1.5
+    ),
     state="running",
     last_error="gone",
     last_activity=1_700_000_000.123456,

@@ -191,7 +191,7 @@ def test_what_says_that_nothing_was_started(error: AcpError, expected: bool) -> 
 @pytest.mark.parametrize("text", ["acpx exited with code 1", "acpx exited with signal SIGTERM"])
 @pytest.mark.parametrize("foreign", [False, True])
 async def test_an_early_exit_is_retried_once(text: str, foreign: bool, autojump_clock: MockClock) -> None:
-    """With a fresh handle; the stored state is running, then idle, and never error."""
+    """With a fresh handle; the stored state is running, then idle, and never error.  The last write gives it back."""
     states: list[str] = []
 
     class Watching(MemoryStore):
@@ -206,7 +206,7 @@ async def test_an_early_exit_is_retried_once(text: str, foreign: bool, autojump_
         assert "ok" == str(await session.prompt("x"))
         assert (1, 0) == (manager.statistics().completed, manager.statistics().failed)
     assert (2, 2) == (runtime.names().count("ensure_session"), runtime.names().count("run_turn"))
-    assert ["idle", "running", "running", "idle"] == states
+    assert ["idle", "running", "running", "idle", "idle"] == states
 
 
 async def test_an_early_exit_while_opening_is_retried_once(autojump_clock: MockClock) -> None:

@@ -3,15 +3,17 @@
 A map of the code.  Imports only go down::
 
     _manager  _session                   what a program holds: SessionManager, Session, Turn
+    _reconcile                           confirming the ids of stored sessions
     _actor  _turn  _turn_state           the task that serves a session; THE TURN (start reading here)
     _operations  _ensure  _requests      its other operations; getting a backend handle; what waits in a lane
     _close  _resolve                     closing; what is known under a key
     _controls                            its options: changing them, telling the backend before a turn
     _claims  _recovery                   holding sessions in the store; repairing what dead managers left
     _background                          the ledger's record of a turn that works for another session
+    _refresh                             what the backend tells between turns: its ids, its health
     _evictor                             closing what is idle; room for another backend session
     _context  _calls                     what the actors share; calling code that may not end
-    _queue  _cache  _capacity  _options  _keys  _statistics
+    _queue  _cache  _capacity  _identity  _options  _keys  _statistics
     _backends  _ownership  _starting  _retry  _timeouts  _ledger    policy: synchronous, without I/O or Trio
     acp/                                 AcpRuntime: links, connections, JSON-RPC, the messages of ACP
     transports/                          WebSocket, stdio, memory: send, receive, aclose
@@ -101,6 +103,8 @@ from ._outcomes import TimedOut as TimedOut
 from ._permissions import AllowAll as AllowAll
 from ._permissions import DenyAll as DenyAll
 from ._prompt import Turn as Turn
+from ._reconcile import ReconcileReport as ReconcileReport
+from ._records import Identity as Identity
 from ._records import Owner as Owner
 from ._records import RuntimeOptions as RuntimeOptions
 from ._records import SessionRecord as SessionRecord
@@ -146,6 +150,7 @@ __all__ = [
     "EmbeddedResource",
     "Event",
     "Failed",
+    "Identity",
     "ImageContent",
     "InvalidMessage",
     "InvalidOption",
@@ -165,6 +170,7 @@ __all__ = [
     "PlanEntry",
     "QueueFull",
     "Ready",
+    "ReconcileReport",
     "RecoveryReport",
     "Reply",
     "RequestFailed",

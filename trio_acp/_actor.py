@@ -51,6 +51,7 @@ import trio
 from ._claims import release_if_closed
 from ._errors import TurnFailed
 from ._outcomes import Failed
+from ._refresh import after_turn
 from ._requests import Control
 from ._turn import run_turn, settle
 from ._turn_state import TurnState
@@ -68,8 +69,11 @@ def admit(ctx: Context, request: Request) -> None:
     Raises:
         QueueFull: too many requests wait already; nothing changed.
     """
+    current = ctx.queue.current(request.key)
     if ctx.queue.admit(request.key, request):
         ctx.nursery.start_soon(_serve_lane, ctx, request.key, name=f"trio_acp actor {request.key}")
+    elif isinstance(current, Control) and current.gives_way:
+        current.stop()
 
 
 @trio.lowlevel.enable_ki_protection
@@ -78,6 +82,9 @@ async def _serve_lane(ctx: Context, key: str) -> None:
         try:
             if isinstance(request, TurnState):
                 await run_turn(ctx, request)
+                if (rest := after_turn(ctx, request)) is not None:
+                    ctx.queue.follow(key, rest)
+                    await _run_control(ctx, rest)
             elif isinstance(request, Control):
                 await _run_control(ctx, request)
             await release_if_closed(ctx, request)

@@ -67,6 +67,10 @@ class CacheEntry:
             what was stored could not be resumed.
         suspect: True while the handle owes an answer: it must be found quiet
             or closed before it is used again.
+        doubtful: True since something failed on the handle: the runtime is
+            asked how it is before it is used again.
+        heard: The handle's ids when they were last looked at.
+        asked: Whether the runtime was asked, after a turn, which ids it knows.
         last_used: Trio's clock when its lane was last released.
         applied: The signature of the options that the backend is known to
             have; None while that is not known.
@@ -76,6 +80,9 @@ class CacheEntry:
     record: SessionRecord
     origin: Origin = "new"
     suspect: bool = False
+    doubtful: bool = False
+    heard: tuple[str | None, ...] = ()
+    asked: bool = False
     last_used: float = 0.0
     applied: str | None = None
 

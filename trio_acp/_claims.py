@@ -93,7 +93,7 @@ async def claim_row(ctx: Context, key: str) -> SessionRecord | None:
         await end_groups(suspects, patience=ctx.settings.limits.cleanup)
         if ctx.ledger is not None:
             await settle_tasks(ctx.ledger)
-    return row
+    return None if row is None else ctx.with_agent(row)
 
 
 async def settle_tasks(ledger: Ledger) -> None:

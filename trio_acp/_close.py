@@ -106,8 +106,7 @@ def _begin_anew(ctx: Context, key: str) -> Mutate:
     """Return the change after which nothing can be resumed; what could not be written earlier goes with it."""
     changes = {
         **ctx.unsaved.get(key, {}),
-        "session_id": None,
-        "agent_session_id": None,
+        "identity": None,
         "state": "idle",
         "last_error": None,
         "last_activity": ctx.wall_clock(),

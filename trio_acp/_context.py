@@ -17,6 +17,7 @@ from ._errors import TurnFailed
 from ._keys import agent_id, agent_of
 from ._ownership import changed
 from ._queue import SessionActorQueue
+from ._requests import Control
 from ._statistics import CapacityUse, Statistics, TurnCounters
 from ._trace import TraceRecord
 from ._turn_state import as_acp_error
@@ -83,6 +84,12 @@ class Context:
             BackendMissing: there is none.
         """
         return self.backends.get(name)
+
+    def is_idle(self, key: str) -> bool:
+        """Whether nothing of a session runs or waits, except for what gives way to whoever comes."""
+        current = self.queue.current(key)
+        gives_way = isinstance(current, Control) and current.gives_way and not self.queue.waiting(key)
+        return gives_way or self.queue.is_idle(key)
 
     def trace(self, name: TraceName, request: Request, **data: Any) -> None:
         """Tell the instrument, if there is one, what happened."""

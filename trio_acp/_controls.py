@@ -26,7 +26,15 @@ import trio
 
 from ._claims import require_free
 from ._ensure import ensure_runtime_handle, known_record
-from ._errors import AcpError, ConnectionLost, SessionMissing, StoreError, TurnFailed, UnsupportedControl
+from ._errors import (
+    AcpError,
+    ConnectionLost,
+    RequestFailed,
+    SessionMissing,
+    StoreError,
+    TurnFailed,
+    UnsupportedControl,
+)
 from ._options import ConfigPair, config_pairs, merge, must_reopen, normalise, signature
 from ._records import RuntimeOptions
 from ._turn_state import as_acp_error
@@ -167,7 +175,7 @@ async def _store(
     if entry is not None:
         entry.applied = None
     pending = ctx.unsaved.get(key, {})
-    ids = {"session_id": record.session_id, "agent_session_id": record.agent_session_id, "cwd": record.cwd}
+    ids = {"identity": record.identity, "cwd": record.cwd}
     changes = {**pending, **ids, "processes": record.processes, "options": options, "last_activity": ctx.wall_clock()}
 
     def change(old: SessionRecord | None) -> SessionRecord | None:
@@ -267,8 +275,11 @@ async def _call(
             entry.suspect = True
         if request.stopping:
             return None
+        entry.doubtful = True
         raise TurnFailed(f"{name} of session {request.key!r} took too long", detail="controls-timeout")
     if not call.ok:
+        # A refusal is an answer; anything else may mean that nobody is there any more.
+        entry.doubtful |= not isinstance(call.error, UnsupportedControl | RequestFailed)
         lost = TurnFailed(f"the adapter's {name} ended itself by cancellation", detail="adapter-error")
         raise lost if call.error is None else as_acp_error(call.error)
     result: Any = call.value

@@ -11,7 +11,9 @@ import trio
 from ._cache import CacheEntry
 from ._claims import claim_row
 from ._errors import AcpError, TurnFailed
+from ._identity import from_ensure, ids_of, merge, resume_id
 from ._keys import missing
+from ._refresh import is_well, listen
 from ._turn_state import as_acp_error
 from .abc import EnsureRequest
 
@@ -58,17 +60,25 @@ async def known_record(
 
 
 async def ensure_runtime_handle(
-    ctx: Context, request: Request, record: SessionRecord, deadline: float, *, cleanup: float
+    ctx: Context,
+    request: Request,
+    record: SessionRecord,
+    deadline: float,
+    *,
+    cleanup: float,
+    begin_anew: bool = True,
 ) -> CacheEntry | None:
     """Return the session's live entry, opening or resuming a backend session if need be.
 
-    A handle that is suspect and has not become quiet meanwhile, or whose
-    connection is gone, is closed first.  The new entry's record has the new
-    ids; it is not stored yet.
+    A handle that is suspect and has not become quiet meanwhile, whose
+    connection is gone, or that is not well since something failed on it, is
+    closed first.  The new entry's record has the new ids, and none that a
+    failed resume proved stale; it is not stored yet.
 
     Args:
         deadline: When to give up, on Trio's clock.
         cleanup: Seconds for closing an old handle.
+        begin_anew: Whether another conversation is opened if the stored one is lost.
 
     Returns:
         None if the request is to stop: nothing was opened, or it is being closed.
@@ -84,30 +94,33 @@ async def ensure_runtime_handle(
     if entry is not None:
         if entry.suspect and runtime.is_quiet(entry.handle):
             entry.suspect = False
-        if not entry.suspect and runtime.is_alive(entry.handle):
+        if not entry.suspect and runtime.is_alive(entry.handle) and await is_well(ctx, request, entry, deadline):
             return entry
+        if request.stopping:
+            return None
         record = await _close_unusable(ctx, request, entry, runtime, min(cleanup, deadline - trio.current_time()))
     if request.stopping:
         return None
     ctx.backends.require(record.agent)
-    resume = record.session_id if record.mode == "persistent" else None
+    resume = resume_id(record.identity) if record.mode == "persistent" else None
     slot = await ctx.evictor.slot_for(request, deadline)
     if slot is None:
         return None
-    opened = await _open(ctx, request, runtime, record, resume, deadline, slot)
+    opened = await _open(ctx, request, runtime, record, resume, deadline, slot, begin_anew=begin_anew)
     if opened is None:
         return None
     handle, origin = opened
+    now = ctx.wall_clock()
     record = attrs.evolve(
         record,
-        session_id=handle.session_id,
-        agent_session_id=handle.agent_session_id,
+        # The ids of a conversation that goes on are still good; all those of one that is lost are stale.
+        identity=merge(record.identity if origin == "resumed" else None, from_ensure(handle, now), now),
         # An option stands in front of it: it comes back when that is unset.
         cwd=record.cwd if record.options.cwd else handle.cwd or record.cwd,
         owner=ctx.owner,
         processes=handle.processes,
     )
-    entry = CacheEntry(handle=handle, record=record, origin=origin)
+    entry = CacheEntry(handle=handle, record=record, origin=origin, heard=ids_of(handle))
     ctx.cache.put(request.key, entry)
     return entry
 
@@ -117,9 +130,10 @@ async def _close_unusable(
 ) -> SessionRecord:
     ctx.cache.take_out(request.key)
     ctx.capacity.keep(request.key)
-    reason = "suspect" if entry.suspect else "connection-lost"
+    reason = "suspect" if entry.suspect else "unhealthy" if runtime.is_alive(entry.handle) else "connection-lost"
     await ctx.close_handle(runtime, entry.handle, reason, max(0.0, budget), request)
-    return attrs.evolve(entry.record, session_id=entry.handle.session_id or entry.record.session_id)
+    listen(ctx, entry)
+    return entry.record
 
 
 async def _open(
@@ -130,6 +144,8 @@ async def _open(
     resume: str | None,
     deadline: float,
     slot: Slot,
+    *,
+    begin_anew: bool,
 ) -> tuple[Handle, Origin] | None:
     """Open a handle for a slot; if that fails the slot is given back, as soon as nothing can be open any more."""
 
@@ -163,10 +179,10 @@ async def _open(
             ctx.capacity.opened(slot, handle)
             return handle, origin
         error = as_acp_error(call.error) if call.error is not None else AcpError("the runtime returned no handle")
-        if resume is None or error.detail != "resume-failed":
+        if resume is None or error.detail != "resume-failed" or not begin_anew:
             ctx.capacity.release(slot)
             raise error
         # The agent does not know the conversation any more: the stored id is stale and is replaced by the new one.
         ctx.trace("resume_failed", request, resume=resume, error=str(error))
-        _log.warning("session %s could not be resumed and begins anew: %s", request.key, error)
+        _log.warning("session %s (%s) could not be resumed and begins anew: %s", request.key, resume, error)
         resume, origin = None, "replaced"

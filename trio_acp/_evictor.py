@@ -73,10 +73,12 @@ class Evictor:
                 self._evict(key, entry)
 
     def make_room(self) -> bool:
-        """Start closing the clean handle that is idle for longest, expired or not; False if there is none."""
-        for key, entry in self._candidates():
+        """Start closing a dead handle, else the clean one that is idle for longest; False if there is none."""
+        candidates = self._candidates()
+        # One whose connection is gone is of no use to anybody.
+        for key, entry in sorted(candidates, key=lambda candidate: self._is_alive(*candidate)):
             self._look_again(key, entry)
-            if not entry.suspect:
+            if not entry.suspect or not self._is_alive(key, entry):
                 self._evict(key, entry)
                 return True
         return False
@@ -122,17 +124,24 @@ class Evictor:
 
     def _candidates(self) -> list[tuple[str, CacheEntry]]:
         """Return the idle entries that lose nothing by being closed, the longest idle first."""
-        idle = self._ctx.cache.idle(self._ctx.queue.is_idle)
+        idle = self._ctx.cache.idle(self._ctx.is_idle)
         return [(key, entry) for key, entry in idle if self._loses_nothing(key, entry)]
 
     def _loses_nothing(self, key: str, entry: CacheEntry) -> bool:
-        if entry.record.mode == "oneshot":
+        if entry.record.mode == "oneshot" or not self._is_alive(key, entry):
             return True
         try:
             return self._ctx.runtime(entry.record.agent).can_resume(entry.handle)
         except Exception:  # noqa: BLE001 - an adapter's fault: its session stays open, the others are not concerned
             _log.exception("the runtime could not tell whether the session of %s can be resumed", key)
             return False
+
+    def _is_alive(self, key: str, entry: CacheEntry) -> bool:
+        try:
+            return self._ctx.runtime(entry.record.agent).is_alive(entry.handle)
+        except Exception:  # noqa: BLE001 - an adapter's fault: its session stays open, the others are not concerned
+            _log.exception("the runtime could not tell whether the session of %s is alive", key)
+            return True
 
     def _look_again(self, key: str, entry: CacheEntry) -> None:
         """A suspect handle whose late answer has come is clean."""

@@ -9,7 +9,7 @@ import attrs
 
 from ._errors import InvalidOption
 
-_MUST_BE_FINITE = frozenset({"grace", "cleanup", "join"})
+_MUST_BE_FINITE = frozenset({"grace", "cleanup", "settle", "join"})
 
 
 def _positive_seconds(instance: object, attribute: attrs.Attribute[float], value: Any) -> None:
@@ -39,8 +39,8 @@ def _positive_count(instance: object, attribute: attrs.Attribute[int], value: An
 class Limits:
     """The deadlines of a turn and of the calls around it, in seconds.
 
-    ``math.inf`` switches a limit off; `grace`, `cleanup` and `join`
-    must be finite, because a shielded cleanup depends on each of them.
+    ``math.inf`` switches a limit off; `grace`, `cleanup`, `settle` and `join`
+    must be finite, because the end of a turn depends on each of them.
 
     Attributes:
         turn: From leaving the queue to the agent's last word.  Setup counts.
@@ -49,6 +49,8 @@ class Limits:
         setup: For connecting and opening a session, within `turn`.
         probe: For one status request.
         controls: For applying a session's options, within `setup` if a turn does it.
+        settle: For asking the runtime, after a turn, what it has learned of
+            the session's ids.  Nobody waits for it, and whoever comes next cuts it.
         join: For a call to end by itself once it has no more reason to run.
     """
 
@@ -58,6 +60,7 @@ class Limits:
     setup: float = attrs.field(default=60.0, validator=_positive_seconds)
     probe: float = attrs.field(default=5.0, validator=_positive_seconds)
     controls: float = attrs.field(default=15.0, validator=_positive_seconds)
+    settle: float = attrs.field(default=5.0, validator=_positive_seconds)
     join: float = attrs.field(default=0.1, validator=_positive_seconds)
 
 

@@ -23,6 +23,7 @@ from ._options import check_changes
 from ._outcomes import Stopped
 from ._owner import current_owner
 from ._permissions import DenyAll
+from ._reconcile import ReconcileReport, reconcile_stored
 from ._records import SessionRecord
 from ._recovery import RecoveryReport
 from ._recovery import recover as recover_store
@@ -275,6 +276,29 @@ class SessionManager:
         with trio.move_on_after(self._ctx.settings.limits.probe):
             return await self._ctx.store.list()
         raise StoreError("listing the stored sessions took too long", detail="store-timeout")
+
+    async def reconcile_identities(self, *, concurrency: int = 4) -> ReconcileReport:
+        """Confirm the ids of stored sessions that were never confirmed; run it after the start, or never.
+
+        Such sessions are resumed if they are not open, as far as there is
+        room, and stay open until they are idle for too long.  A session that
+        cannot be resumed is left as it is, for its next turn to decide.  If
+        cancelled, the sessions that are being asked are given up, within
+        `cleanup` seconds; the ids that were confirmed stay so.
+
+        Args:
+            concurrency: How many sessions are asked at once, each for at most
+                `setup` seconds.
+
+        Raises:
+            InvalidOption: `concurrency` is no number of at least 1.
+            ManagerClosed: the manager is closing.
+        """
+        if type(concurrency) is not int or concurrency < 1:
+            raise InvalidOption("concurrency must be a whole number of at least 1", detail="invalid-concurrency")
+        if self._ctx.closing:
+            raise ManagerClosed("the session manager is closed")
+        return await reconcile_stored(self._ctx, concurrency)
 
 
 async def _shut_down(ctx: Context) -> None:

@@ -13,6 +13,7 @@ from ._ensure import ensure_runtime_handle
 from ._errors import StoreError
 from ._keys import missing
 from ._records import RuntimeOptions
+from ._refresh import ask, learn, store_identity
 from ._resolve import read_by
 from ._service import shielded
 from ._starting import can_stay_open, record_to_start
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from ._cache import CacheEntry
     from ._context import Context
-    from ._records import Mode, Origin, SessionRecord, SessionState
+    from ._records import Identity, Mode, Origin, SessionRecord, SessionState
     from ._requests import Control
     from .abc import Capabilities, RuntimeStatus
 
@@ -41,6 +42,7 @@ class SessionStatus:
         agent: The name of the runtime that serves it: its backend.
         runtime: What the runtime told, if the session was live and not busy.
         capabilities: What it said that the session can be told, likewise.
+        identity: By which ids the backend session is known.
     """
 
     key: str
@@ -57,6 +59,7 @@ class SessionStatus:
     options: RuntimeOptions = attrs.field(factory=RuntimeOptions)
     runtime: RuntimeStatus | None = None
     capabilities: Capabilities | None = None
+    identity: Identity | None = None
 
 
 async def start_in_lane(
@@ -142,15 +145,18 @@ async def probe_in_lane(ctx: Context, control: Control) -> SessionStatus | None:
     answer: RuntimeStatus | None = None
     offered: Capabilities | None = None
     if entry is not None and not entry.suspect:
+        limits = ctx.settings.limits
+        deadline = trio.current_time() + limits.probe
         runtime = ctx.runtime(entry.record.agent)
-        deadline = trio.current_time() + ctx.settings.limits.probe
         asking = ctx.calls.start("capabilities", runtime.capabilities, entry.handle, on_end=control.poke)
-        call = ctx.calls.start("status", runtime.status, entry.handle, on_end=control.poke)
-        await control.wait_for(call, deadline)
-        await control.wait_for(asking, deadline)
-        if late := [c for c in (call, asking) if not c.finished]:
-            await ctx.calls.stop(*late, reason="the status request took too long")
+        call = await ask(ctx, control, entry, deadline)
+        if not await control.wait_for(asking, deadline):
+            await ctx.calls.stop(asking, reason="the status request took too long")
+        entry.doubtful |= not (call.ok or control.stopping)
         answer, offered = call.value, asking.value
+        if learn(ctx, entry, answer):
+            deadline = trio.current_time() + limits.cleanup
+            await control.interruptibly(deadline, store_identity, ctx, control, entry, deadline)
     status: SessionStatus | None = await control.interruptibly(math.inf, describe, ctx, control.key, answer, offered)
     return status
 
@@ -186,6 +192,7 @@ async def describe(
         options=record.options,
         runtime=answer,
         capabilities=offered,
+        identity=record.identity,
     )
 
 

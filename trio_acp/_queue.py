@@ -98,6 +98,13 @@ class SessionActorQueue(Generic[R]):
         lane.current = lane.waiting.popleft()
         return lane.current
 
+    def follow(self, key: str, request: R) -> None:
+        """Put a request in the place of the running one, which is over.
+
+        Only the lane's actor calls this.
+        """
+        self._lanes[key].current = request
+
     def withdraw(self, key: str, request: R) -> bool:
         """Remove a request that still waits; False if it does not wait (any more)."""
         lane = self._lanes.get(key)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 Mode: TypeAlias = Literal["persistent", "oneshot"]
 SessionState: TypeAlias = Literal["idle", "running", "error"]
+IdentityState: TypeAlias = Literal["pending", "resolved"]
+IdentitySource: TypeAlias = Literal["ensure", "status", "event"]
 Origin: TypeAlias = Literal["new", "resumed", "replaced", "reused"]
 """How an open backend session was come by: see `Session.origin`."""
 
@@ -45,6 +47,30 @@ class ProcessGroup:
 
     pgid: int
     start_time: int
+
+
+@attrs.frozen(kw_only=True)
+class Identity:
+    """By which ids a session's backend session is known.
+
+    Attributes:
+        state: ``resolved`` once the backend has confirmed an id that can be
+            resumed by, ``pending`` until then.
+        session_id: The ACP session id.
+        agent_session_id: The agent's own id of the conversation, if it told one.
+        record_id: The adapter's id of what it keeps about the session; nothing can be resumed by it.
+        source: Where the last observation came from: ``ensure`` (opening it),
+            ``event`` (the handle, after a turn) or ``status`` (the runtime's answer).
+        updated: Wall-clock time of the last observation, seconds since the
+            epoch; two identities that differ in nothing else are equal.
+    """
+
+    state: IdentityState = "pending"
+    session_id: str | None = None
+    agent_session_id: str | None = None
+    record_id: str | None = None
+    source: IdentitySource = "ensure"
+    updated: float = attrs.field(default=0.0, eq=False)
 
 
 def _frozen(extras: Mapping[str, str]) -> Mapping[str, str]:
@@ -81,8 +107,7 @@ class SessionRecord:
         agent: The name of the runtime that serves it.
         mode: ``persistent`` or ``oneshot``.
         cwd: The absolute working directory it was started with; None lets the runtime choose.
-        session_id: The ACP session id, once known.
-        agent_session_id: The agent's own id of the conversation, if it told one.
+        identity: By which ids the backend session is known, once it was opened.
         state: ``idle``, ``running`` or ``error``.
         last_error: Why it is in ``error``; None otherwise.
         last_activity: Wall-clock time of the last write, seconds since the epoch.
@@ -99,8 +124,7 @@ class SessionRecord:
     agent: str
     mode: Mode = "persistent"
     cwd: str | None = None
-    session_id: str | None = None
-    agent_session_id: str | None = None
+    identity: Identity | None = None
     state: SessionState = "idle"
     last_error: str | None = None
     last_activity: float = 0.0
@@ -109,6 +133,16 @@ class SessionRecord:
     requester: str | None = None
     label: str | None = None
     processes: tuple[ProcessGroup, ...] = ()
+
+    @property
+    def session_id(self) -> str | None:
+        """The ACP session id, once known."""
+        return None if self.identity is None else self.identity.session_id
+
+    @property
+    def agent_session_id(self) -> str | None:
+        """The agent's own id of the conversation, if it told one."""
+        return None if self.identity is None else self.identity.agent_session_id
 
     @property
     def working_directory(self) -> str | None:

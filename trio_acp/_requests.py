@@ -74,16 +74,24 @@ class Control(Request):
     Attributes:
         run: The operation; the actor calls it with this object.
         internal: Whether nobody asked for it, so that it is not counted.
+        gives_way: Whether it is to stop as soon as another request comes.
         result: What it returned; valid once settled without `error`.
         error: What it raised.
     """
 
     def __init__(
-        self, key: str, request_id: str, run: Callable[[Control], Awaitable[Any]], *, internal: bool = False
+        self,
+        key: str,
+        request_id: str,
+        run: Callable[[Control], Awaitable[Any]],
+        *,
+        internal: bool = False,
+        gives_way: bool = False,
     ) -> None:
         super().__init__(key, request_id)
         self.run = run
         self.internal = internal
+        self.gives_way = gives_way
         self.result: Any = None
         self.error: Exception | None = None
         self._stopping = False

@@ -189,7 +189,7 @@ class Session(SessionControls):
             StoreError: its metadata cannot be read.
             ManagerClosed: the manager is closing.
         """
-        if self._ctx.queue.is_idle(self.key):
+        if self._ctx.is_idle(self.key):
             status: SessionStatus = await self._operate(lambda control: probe_in_lane(self._ctx, control))
             return status
         return await describe(self._ctx, self.key)

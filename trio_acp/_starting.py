@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ._errors import SessionExists
+from ._identity import fits
 from ._options import merge, must_reopen, normalise
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def record_to_start(stored: SessionRecord | None, wanted: SessionRecord, changes
 def can_stay_open(live: SessionRecord, record: SessionRecord) -> bool:
     """Whether the backend session that is open for `live` can go on as that of `record`."""
     if (live.agent, live.working_directory) != (record.agent, record.working_directory):
+        return False
+    if not fits(live.identity, record.identity):
         return False
     # Where it works was compared: whether by an option does not matter to it.
     before, after = (attrs.evolve(normalise(r.options), cwd=None) for r in (live, record))

@@ -30,7 +30,8 @@ The ladder, if `run_turn` is still alive when the outcome is decided:
 1. `cancel`, while `run_turn` is still alive, within C of the first cause;
 2. once it has returned, `run_turn` has J, within the same C, to end by itself;
 3. both are cancelled, and have J to obey;
-4. a oneshot is closed, within another C;
+4. a oneshot is closed, within another C (if it ended by itself, its runtime
+   may be asked for its ids before that, within the first C);
 5. if `cancel` did not return properly or `run_turn` did not end, the handle is
    *suspect*: the next operation finds it quiet, or closes it and resumes.
 
@@ -72,7 +73,7 @@ that a store write abandoned at its deadline did not happen.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -82,6 +83,7 @@ from ._ensure import ensure_runtime_handle, known_record
 from ._errors import AcpError, TurnFailed
 from ._options import normalise
 from ._ownership import FREE
+from ._refresh import before_closing, listen
 from ._retry import nothing_was_started
 from ._turn_state import Cause, Phase, TurnState
 from .abc import Done, TurnRequest
@@ -95,6 +97,10 @@ if TYPE_CHECKING:
     from .abc import Runtime
 
 
+_CAUSES: Final = 8
+"""How deep in an error's causes its reason is looked for."""
+
+
 async def run_turn(ctx: Context, turn: TurnState) -> None:
     """Run one turn from the head of its queue to its outcome; the lane is ours meanwhile."""
     turn.started = trio.current_time()
@@ -102,7 +108,10 @@ async def run_turn(ctx: Context, turn: TurnState) -> None:
     ctx.counters.dequeued()
     ctx.trace("dequeued", turn)
     entry, call = await _attempt(ctx, turn)
-    if _may_retry(turn):
+    if _may_retry(turn, entry):
+        if _is_lost(turn, entry):
+            # Not written: the next write of this session is, with the new ids.
+            ctx.unsaved[turn.key] = {**ctx.unsaved.get(turn.key, {}), "identity": None}
         if entry is not None:
             ctx.cache.take_out(turn.key)
             ctx.capacity.keep(turn.key)
@@ -125,11 +134,21 @@ def settle(ctx: Context, turn: TurnState, outcome: Outcome) -> None:
             turn.background.settle(outcome)
 
 
-def _may_retry(turn: TurnState) -> bool:
+def _may_retry(turn: TurnState, entry: CacheEntry | None) -> bool:
     first = turn.log[0]
     if len(turn.log) > 1 or first.error is None or turn.saw_event:
         return False
-    return nothing_was_started(first.error)
+    return nothing_was_started(first.error) or _is_lost(turn, entry)
+
+
+def _is_lost(turn: TurnState, entry: CacheEntry | None) -> bool:
+    """Whether the adapter says that nothing was started because the backend session is lost."""
+    error: BaseException | None = turn.log[0].error
+    for _ in range(_CAUSES):
+        if isinstance(error, AcpError) and error.detail == "resume-required":
+            return turn.submitted and entry is not None and entry.record.mode == "persistent"
+        error = None if error is None else error.__cause__
+    return False
 
 
 async def _attempt(ctx: Context, turn: TurnState) -> tuple[CacheEntry | None, Call[Done] | None]:
@@ -192,8 +211,7 @@ def _running(ctx: Context, opened: SessionRecord) -> dict[str, Any]:
 
 def _opened(record: SessionRecord) -> dict[str, Any]:
     """Return what opening the session may have changed."""
-    ids = {"session_id": record.session_id, "agent_session_id": record.agent_session_id, "cwd": record.cwd}
-    return {**ids, "owner": record.owner, "processes": record.processes}
+    return {name: getattr(record, name) for name in ("identity", "cwd", "owner", "processes")}
 
 
 # -- running ------------------------------------------------------------------
@@ -225,6 +243,13 @@ async def _clean_up(ctx: Context, turn: TurnState, entry: CacheEntry | None, cal
     limits = turn.limits
     now = trio.current_time()
     save: Call[None] | None = None
+    if entry is not None and call is not None and turn.log[0].kind != "deadline":
+        if call.finished:
+            entry.doubtful |= turn.log[0].kind == "failure"
+            if entry.record.mode == "oneshot":
+                await before_closing(ctx, turn, entry)
+        listen(ctx, entry)
+        now = trio.current_time()
     end = None if turn.background is None else turn.background.settle(turn.decide("finished"))
     if turn.ephemeral_record is None and (turn.marked or turn.log[0].kind in {"failure", "deadline"}):
         deadline = now + limits.cleanup

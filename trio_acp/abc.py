@@ -16,7 +16,7 @@ import attrs
 
 from ._errors import UnsupportedControl
 from ._events import ContentBlock, Event, ToolCall, Usage
-from ._records import Mode, Owner, ProcessGroup, RuntimeOptions, SessionRecord, SessionState
+from ._records import Identity, Mode, Owner, ProcessGroup, RuntimeOptions, SessionRecord, SessionState
 from ._tasks import TaskOutcome, TaskRecord, TaskStatus
 from ._trace import TraceRecord
 
@@ -29,6 +29,7 @@ __all__ = [
     "EnsureRequest",
     "EventSink",
     "Handle",
+    "Identity",
     "Instrument",
     "Ledger",
     "Mode",
@@ -103,26 +104,30 @@ Dial: TypeAlias = Callable[[], AbstractAsyncContextManager[Transport]]
 # -- runtimes -----------------------------------------------------------------
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@attrs.define(eq=False, kw_only=True)
 class Handle:
     """An open backend session, as a runtime's `ensure_session` returned it.
 
     Compared by identity: two handles are the same only if they are one object.
-    Runtimes subclass it to keep what they need.
+    Runtimes subclass it to keep what they need.  An id that the backend tells
+    only later, in its first turn for instance, is assigned when it is known:
+    the manager looks after each turn, and stores it.
 
     Attributes:
         key: The session key it was opened for.
         session_id: The ACP session id, if the backend has one.
         agent_session_id: The agent's own id, if it told one.
+        record_id: The adapter's id of what it keeps about the session, if it has one.
         cwd: The working directory in force, if known.
         processes: Local processes that serve it and must not outlive it.
     """
 
-    key: str
+    key: str = attrs.field(on_setattr=attrs.setters.frozen)
     session_id: str | None = None
     agent_session_id: str | None = None
-    cwd: str | None = None
-    processes: tuple[ProcessGroup, ...] = ()
+    record_id: str | None = None
+    cwd: str | None = attrs.field(default=None, on_setattr=attrs.setters.frozen)
+    processes: tuple[ProcessGroup, ...] = attrs.field(default=(), on_setattr=attrs.setters.frozen)
 
 
 @attrs.frozen(kw_only=True)
@@ -192,14 +197,21 @@ class Done:
 class RuntimeStatus:
     """What a runtime knows about a handle.
 
+    The session is lost, and its handle replaced, if `details` has a ``status``
+    of ``dead`` or ``no-session``, or else the summary says so: ``status=dead``.
+
     Attributes:
         summary: One line for people.
-        details: Anything else, as JSON values.
+        session_id: The ACP session id, if known.
+        agent_session_id: The agent's own id, if known.
+        record_id: The adapter's id of what it keeps about the session, if it has one.
+        details: Anything else, as JSON values.  An id that is not given above may be here, by its name.
     """
 
     summary: str
     session_id: str | None = None
     agent_session_id: str | None = None
+    record_id: str | None = None
     details: dict[str, Any] = attrs.field(factory=dict)
 
 
@@ -227,7 +239,14 @@ class Runtime(ABC):
     Trio's cancellation: end without waiting for anything further.  One that
     does not is left behind, counted and named in a warning.  For one handle
     the manager never runs two turns at once; different handles run together.
+
+    Attributes:
+        tells_ids: Whether `status` may tell ids that the handle does not have.
+            It is then asked after the first turn on a handle, and after each
+            one until the session has an id.
     """
+
+    tells_ids: bool = True
 
     async def __aenter__(self) -> Runtime:
         """Get ready; connect to nothing yet."""
@@ -255,7 +274,8 @@ class Runtime(ABC):
         Raises:
             BackendUnavailable: the agent cannot be reached.
             SessionInitFailed: the agent refused; with `detail` ``"resume-failed"``
-                if only the resuming is impossible.
+                if it is certain that what was to be resumed is lost: the
+                conversation then begins anew, and the stored ids are given up.
             AuthenticationRequired: the agent wants to be authenticated.
         """
 
@@ -268,7 +288,11 @@ class Runtime(ABC):
 
         Raises:
             UnsupportedContent: the backend does not take an attachment; nothing was submitted.
-            AcpError: `retryable` only if it is certain that nothing was submitted.
+            AcpError: with `retryable` if it is certain that nothing was
+                started; with `detail` ``"resume-required"`` if nothing was
+                started because the backend session is lost.  In either case
+                the turn is run once more, on another handle; in the second
+                one, of a session that begins anew.
         """
 
     @abstractmethod
@@ -287,7 +311,11 @@ class Runtime(ABC):
         """
 
     async def status(self, handle: Handle) -> RuntimeStatus | None:
-        """Ask how the handle is; None if the runtime cannot tell.  If cancelled, nothing happened."""
+        """Ask how the handle is; None if the runtime cannot tell.  If cancelled, nothing happened.
+
+        Called between turns: for `Session.status`, for ids (see `tells_ids`),
+        and before a handle is used on which something failed.
+        """
         return None
 
     async def capabilities(self, handle: Handle) -> Capabilities:

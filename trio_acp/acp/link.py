@@ -217,7 +217,9 @@ class Link:
                 f"the agent wants to be authenticated first; it offers: {', '.join(methods) or 'nothing'}",
                 methods=methods,
             )
-        detail = "resume-failed" if resuming else None
+        # A request that the agent gave up says nothing about the session.
+        lost = resuming and error.rpc_code != ErrorCode.REQUEST_CANCELLED
+        detail = "resume-failed" if lost else None
         return SessionInitFailed(f"the agent refused the session: {error}", detail=detail)
 
     def close_late(self, pending: PendingReply, *, session_id: str | None = None) -> None:
@@ -253,7 +255,7 @@ class Link:
         return await session.ask_permission(request_id, asked)
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@attrs.define(eq=False, kw_only=True)
 class AcpHandle(Handle):
     """A handle of `AcpRuntime`: an agent's session on a link."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,17 +14,8 @@ from ..abc import Handle, RuntimeStatus
 from ..transports._checks import require_seconds
 from .attachments import check_offered
 from .link import AcpHandle, Link
-from .schema import (
-    CloseSessionRequest,
-    EmptyResponse,
-    ErrorCode,
-    LoadSessionRequest,
-    LoadSessionResponse,
-    NewSessionRequest,
-    NewSessionResponse,
-    ResumeSessionRequest,
-    ResumeSessionResponse,
-)
+from .reopen import reopen
+from .schema import CloseSessionRequest, EmptyResponse, ErrorCode, NewSessionRequest, NewSessionResponse
 from .session import AgentSession
 from .session_controls import RuntimeControls, current_mode
 
@@ -58,6 +48,8 @@ class AcpRuntime(RuntimeControls):
     Raises:
         InvalidOption: a number of seconds cannot be one.
     """
+
+    tells_ids = False  # a session has one id here, and the handle has it
 
     def __init__(
         self,
@@ -237,6 +229,8 @@ class AcpRuntime(RuntimeControls):
             summary="connected" if handle.link.connection.usable else "disconnected",
             session_id=session.id,
             details={
+                # Only where nothing is lost by asking for it again.
+                "status": "no-session" if session.unknown and self.can_resume(handle) else None,
                 "agent": None if agent is None else f"{agent.name} {agent.version}",
                 "unanswered": session.unanswered,
                 "mode": current_mode(session),
@@ -314,7 +308,7 @@ class AcpRuntime(RuntimeControls):
         # Entered before it is asked for: a handle that had the id must not close it at the agent any more.
         link.sessions[session_id] = session
         try:
-            answer = await self._reopen(link, session_id, cwd)
+            answer = await reopen(link, session_id, cwd)
             session.modes = answer.modes
             if answer.config_options is not None:  # else what an update said meanwhile stands
                 session.config = answer.config_options
@@ -322,29 +316,6 @@ class AcpRuntime(RuntimeControls):
             link.release(session)
             raise
         return session
-
-    async def _reopen(self, link: Link, session_id: str, cwd: str) -> ResumeSessionResponse | LoadSessionResponse:
-        offers = link.agent.agent_capabilities
-        on_late = functools.partial(link.close_late, session_id=session_id)
-        answer: ResumeSessionResponse | LoadSessionResponse | None = None
-        if offers.session_capabilities.resume:
-            try:
-                answer = await link.connection.call(
-                    "session/resume",
-                    ResumeSessionRequest(session_id=session_id, cwd=cwd),
-                    ResumeSessionResponse,
-                    on_late=on_late,
-                )
-            except RequestFailed as error:
-                # Some agents advertise what they do not have.
-                if error.rpc_code != ErrorCode.METHOD_NOT_FOUND or not offers.load_session:
-                    raise
-        if answer is None:
-            if not offers.load_session:
-                raise SessionInitFailed("the agent can neither resume nor load sessions", detail="resume-failed")
-            load = LoadSessionRequest(session_id=session_id, cwd=cwd, mcp_servers=())
-            answer = await link.connection.call("session/load", load, LoadSessionResponse, on_late=on_late)
-        return answer
 
     def _session(self, handle: Handle) -> AgentSession:
         assert isinstance(handle, AcpHandle)

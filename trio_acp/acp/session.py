@@ -49,6 +49,7 @@ class AgentSession:
         self.id = session_id
         self.modes: SessionModes | None = None
         self.config: tuple[ConfigOption, ...] | None = None
+        self.unknown = False  # the agent answered a prompt "not found": perhaps it means this session
         self._turn: TurnRequest | None = None
         self._sink: EventSink | None = None
         self._pending: PendingReply | None = None
@@ -84,6 +85,7 @@ class AgentSession:
         except RequestFailed as error:
             if error.rpc_code == ErrorCode.REQUEST_CANCELLED:
                 return Done(stop_reason="cancelled")
+            self.unknown = error.rpc_code == ErrorCode.RESOURCE_NOT_FOUND
             raise
         finally:
             if self._pending is not None:

@@ -72,6 +72,15 @@ MIGRATIONS: Final = (
         owner_manager_id TEXT
     )
     """,
+    "ALTER TABLE sessions ADD COLUMN record_id TEXT",
+    "ALTER TABLE sessions ADD COLUMN identity_state TEXT CHECK (identity_state IN ('pending', 'resolved'))",
+    "ALTER TABLE sessions ADD COLUMN identity_source TEXT CHECK (identity_source IN ('ensure', 'status', 'event'))",
+    "ALTER TABLE sessions ADD COLUMN identity_updated REAL",
+    # Ids that were stored before had been resumed by: they are taken for confirmed.
+    """
+    UPDATE sessions SET identity_state = 'resolved', identity_source = 'status', identity_updated = last_activity
+    WHERE session_id IS NOT NULL OR agent_session_id IS NOT NULL
+    """,
 )
 """One statement each; a file's `user_version` is how many of them it has had.  Append, never edit."""
 

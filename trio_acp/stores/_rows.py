@@ -8,15 +8,23 @@ from typing import Any, Final
 
 import attrs
 
-from .._records import Owner, ProcessGroup, RuntimeOptions, SessionRecord
+from .._records import Identity, Owner, ProcessGroup, RuntimeOptions, SessionRecord
 
 _PLAIN: Final = (
-    "key", "agent", "mode", "cwd", "session_id", "agent_session_id", "state", "last_error", "last_activity",
-    "requester", "label",
+    "key", "agent", "mode", "cwd", "state", "last_error", "last_activity", "requester", "label",
 )  # fmt: skip
 """Columns that are attributes of the record as they are."""
 _OWNER: Final = ("owner_pid", "owner_start_time", "owner_boot_id", "owner_manager_id")
-_COLUMNS: Final = (*_PLAIN, *_OWNER, "options", "processes")
+_IDENTITY: Final = {
+    "identity_state": "state",
+    "session_id": "session_id",
+    "agent_session_id": "agent_session_id",
+    "record_id": "record_id",
+    "identity_source": "source",
+    "identity_updated": "updated",
+}
+"""Columns of the identity, and its attributes; without a state there is none."""
+_COLUMNS: Final = (*_PLAIN, *_OWNER, *_IDENTITY, "options", "processes")
 
 SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM sessions"  # noqa: S608 - the names above
 PUT: Final = (
@@ -32,8 +40,9 @@ def to_row(record: SessionRecord) -> tuple[Any, ...]:
     o = record.owner
     owner = (None,) * 4 if o is None else (o.pid, o.start_time, o.boot_id, o.manager_id)
     plain = (getattr(record, name) for name in _PLAIN)
+    identity = (None if record.identity is None else getattr(record.identity, name) for name in _IDENTITY.values())
     processes = json.dumps([[group.pgid, group.start_time] for group in record.processes])
-    return (*plain, *owner, _options_to_json(record.options), processes)
+    return (*plain, *owner, *identity, _options_to_json(record.options), processes)
 
 
 def from_row(row: tuple[Any, ...]) -> SessionRecord:
@@ -47,9 +56,13 @@ def from_row(row: tuple[Any, ...]) -> SessionRecord:
     owner = None
     if pid is not None:
         owner = Owner(pid=pid, start_time=start_time, boot_id=boot_id, manager_id=manager_id)
+    identity = None
+    if values["identity_state"] is not None:
+        identity = Identity(**{name: values[column] for column, name in _IDENTITY.items()})
     return SessionRecord(
         **{name: values[name] for name in _PLAIN},
         owner=owner,
+        identity=identity,
         options=_options_from_json(values["options"]),
         processes=_processes_from_json(values["processes"]),
     )

@@ -74,7 +74,7 @@ class FakeCall:
     detail: Any = None
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@attrs.define(eq=False, kw_only=True)
 class FakeHandle(Handle):
     """A handle with a number, so that tests can tell handles apart."""
 
@@ -95,6 +95,9 @@ class FakeRuntime(Runtime):
         quiet: What `is_quiet` says.
         resumes: What `can_resume` says.
         well: What `healthy` says.
+        reports: What `status` answers after its steps; a callable gets the
+            handle.  Default: the handle's session id.  If given, the manager
+            asks after turns too.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class FakeRuntime(Runtime):
         quiet: bool = False,
         resumes: bool = True,
         well: bool = True,
+        reports: RuntimeStatus | Callable[[Handle], RuntimeStatus | None] | None = None,
     ) -> None:
         self.turn, self.ensure = turn, ensure
         self.on_cancel, self.on_close, self.on_status = cancel, close, status
@@ -118,6 +122,8 @@ class FakeRuntime(Runtime):
         self.quiet = quiet
         self.resumes = resumes
         self.well = well
+        self.reports = reports
+        self.tells_ids = reports is not None
         self.calls: list[FakeCall] = []
         self.open: set[Handle] = set()
         self.dead: set[Handle] = set()
@@ -164,10 +170,12 @@ class FakeRuntime(Runtime):
         self.open.discard(handle)
         await self._do(self.on_close, None, None)
 
-    async def status(self, handle: Handle) -> RuntimeStatus:
+    async def status(self, handle: Handle) -> RuntimeStatus | None:
         """Do the `status` steps and describe the handle."""
         self._note("status", handle, None)
         await self._do(self.on_status, None, None)
+        if self.reports is not None:
+            return self.reports(handle) if callable(self.reports) else self.reports
         return RuntimeStatus(summary="fake", session_id=handle.session_id)
 
     async def capabilities(self, handle: Handle) -> Capabilities:
