@@ -18,6 +18,9 @@ The machine
 ``cleaning``   the outcome is decided; the ladder runs.
 ``settled``    the outcome is set, the caller goes on, nothing is delivered.
 
+docs/turn-model.md draws it finer, with the bound of each step, from the model
+that checks the trace of every test (`testing/turn_model.py`).
+
 Causes are entries in the turn's log, appended synchronously by whoever has
 one: the caller, `cancel`, `close`, leaving the block, the deadline, shutdown,
 the adapter's end or error, an overfull buffer.  The first entry decides, once
@@ -73,6 +76,7 @@ from ._controls import apply_controls
 from ._ensure import ensure_runtime_handle, known_record
 from ._errors import AcpError, TurnFailed
 from ._options import normalise
+from ._outcomes import Failed, Stopped
 from ._turn_state import Cause, Phase, TurnState
 from .abc import Done, TurnRequest
 
@@ -100,9 +104,11 @@ async def run_turn(ctx: Context, turn: TurnState) -> None:
         if turn.phase is Phase.RUNNING:
             turn.enter(Phase.PREPARING)
         turn.forget_log()
+        ctx.trace("retried", turn)
         entry, call = await _attempt(ctx, turn)
     turn.enter(Phase.CLEANING)
-    ctx.trace("decided", turn, cause=turn.log[0].kind)
+    oneshot = entry is not None and entry.record.mode == "oneshot"
+    ctx.trace("decided", turn, cause=turn.log[0].kind, limits=turn.limits, oneshot=oneshot)
     settle(ctx, turn, turn.decide(await _clean_up(ctx, turn, entry, call)))
 
 
@@ -110,12 +116,14 @@ def settle(ctx: Context, turn: TurnState, outcome: Outcome) -> None:
     """Fix a turn's outcome, count it, and let its caller go on; the first call counts."""
     if turn.settle(outcome):
         ctx.counters.settled(outcome, turn.started, trio.current_time())
-        ctx.trace("settled", turn, outcome=type(outcome).__name__)
+        by = outcome.by if isinstance(outcome, Stopped) else None
+        detail = outcome.error.detail if isinstance(outcome, Failed) else None
+        ctx.trace("settled", turn, outcome=type(outcome).__name__, by=by, detail=detail)
 
 
 def _may_retry(turn: TurnState) -> bool:
     first = turn.log[0]
-    return len(turn.log) == 1 and first.error is not None and first.error.retryable and not turn.saw_event
+    return len(turn.log) == 1 and first.retryable and not turn.saw_event
 
 
 async def _attempt(ctx: Context, turn: TurnState) -> tuple[CacheEntry | None, Call[Done] | None]:

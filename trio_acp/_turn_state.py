@@ -42,6 +42,11 @@ class Cause:
     done: Done | None = None
     error: AcpError | None = None
 
+    @property
+    def retryable(self) -> bool:
+        """Whether it says that nothing was started."""
+        return self.error is not None and self.error.retryable
+
 
 class Phase(enum.Enum):
     """Where a turn is.  `TRANSITIONS` has every step but one: whatever fails, a turn can always be settled."""
