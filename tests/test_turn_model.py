@@ -10,9 +10,9 @@ import pytest
 import trio
 
 from tests.turn_kit import LIMITS, Recorder, one_session
-from trio_acp import _turn
+from trio_acp import TextDelta, _turn
 from trio_acp._trace import TraceName, TraceRecord
-from trio_acp.testing import FakeRuntime, Hang, Swallow
+from trio_acp.testing import FakeRuntime, Hang, Sleep, Swallow
 from trio_acp.testing.trace_check import check
 from trio_acp.testing.turn_model import EDGES, GUARDS, LAWS, Broken, Turn, diagram, foretell
 
@@ -230,6 +230,24 @@ async def test_a_ladder_of_the_real_thing_is_a_run(autojump_clock: MockClock) ->
     late = [record for record in recorder.records if record.name != "suspect"]
     [broken] = check(late)
     assert "while owing" in broken
+
+
+@pytest.mark.parametrize(("by", "accepted"), [("caller", False), ("user", True)])
+async def test_what_comes_after_a_stop(by: str, accepted: bool, autojump_clock: MockClock) -> None:
+    """An event that comes while the ladder runs is accepted after a user's cancel, and not if the caller is gone."""
+    recorder = Recorder()
+    runtime = FakeRuntime([Sleep(1), TextDelta("late"), Hang()], cancel=[Hang()])
+    async with one_session(runtime, instrument=recorder) as (_manager, session):
+        turn = session.turn("x")
+        with trio.move_on_after(0.5 if by == "caller" else math.inf):
+            async with turn:
+                if by == "user":
+                    await trio.sleep(0.5)
+                    turn.cancel()
+                async for _ in turn:
+                    pass
+    assert accepted == ("first_event" in recorder.names())
+    assert [] == check(recorder.records)
 
 
 def test_the_page_is_up_to_date() -> None:

@@ -152,7 +152,7 @@ class Turn:
 
     Attributes:
         slack: Seconds that a record may come after its bound.
-        at: When each record came last; of causes, the first of the log.
+        at: When each record came last; of causes, the first of the log.  A retry forgets its attempt's.
         log: The causes, since the retry if there was one.
     """
 
@@ -248,7 +248,8 @@ class Turn:
             case "submitted":
                 return attrs.evolve(after, submitted=True)
             case "retried":
-                return attrs.evolve(after, retried=True, log=(), submitted=False)
+                kept = {name: time for name, time in after.at.items() if name not in {"ready", "submitted", "cause"}}
+                return attrs.evolve(after, at=kept, retried=True, log=(), submitted=False)
             case "decided":
                 if record.data["cause"] != self.log[0]["cause"]:
                     raise self._broken("I13", record, f"the first cause is {self.log[0]['cause']}")
