@@ -45,7 +45,7 @@ async def test_the_records_of_a_good_turn(autojump_clock: MockClock) -> None:
     ] == recorder.names(turn.request_id)
     check_trace(recorder)
     [settled] = [record for record in recorder.records if record.name == "settled"]
-    assert ("k", {"outcome": "Completed"}) == (settled.session, settled.data)
+    assert ("k", {"outcome": "Completed", "by": None, "detail": None}) == (settled.session, settled.data)
 
 
 @pytest.mark.parametrize("mode", ["persistent", "oneshot"])

@@ -86,13 +86,18 @@ class Turn:
                 raise RuntimeError(f"this task is inside an unfinished turn of session {self._session.key!r}")
         ctx, state = self._session._ctx, self._state
         if ctx.instrument is not None:
-            state.on_cause = lambda cause: ctx.trace("cause", state, cause=cause.kind, reason=cause.reason)
+            state.on_cause = lambda cause: ctx.trace(
+                "cause", state, cause=cause.kind, reason=cause.reason, retryable=cause.retryable
+            )
             state.on_first_event = lambda: ctx.trace("first_event", state)
         self._session._admit(state)
         self._entered = True
         state.owner_task = task
         ctx.counters.admitted()
         ctx.trace("admitted", state)
+        if state.on_cause is not None:
+            for cause in state.log:  # it was stopped before it was entered
+                state.on_cause(cause)
         return self
 
     def __aiter__(self) -> AsyncIterator[Event]:

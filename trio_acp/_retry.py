@@ -25,6 +25,9 @@ from ._errors import (
 
 _EXITED: Final = re.compile(r"\s*acpx exited with (code [0-9]+|signal [a-z0-9]+)", re.IGNORECASE | re.ASCII)
 
+_CAUSES: Final = 8
+"""How many causes of an error are looked at."""
+
 
 def exited(error: AcpError) -> bool:
     """Whether an adapter's error says that its process ended before it began."""
@@ -37,6 +40,16 @@ def exited(error: AcpError) -> bool:
 def nothing_was_started(error: AcpError) -> bool:
     """Whether a turn, or a setup, that failed so can be tried again."""
     return error.retryable or exited(error)
+
+
+def session_was_lost(error: AcpError) -> bool:
+    """Whether an error, or one of its causes, says that nothing was started because the backend session is lost."""
+    cause: BaseException | None = error
+    for _ in range(_CAUSES):
+        if isinstance(cause, AcpError) and cause.detail == "resume-required":
+            return True
+        cause = None if cause is None else cause.__cause__
+    return False
 
 
 def backend_is_gone(error: AcpError, *, discarding: bool) -> bool:

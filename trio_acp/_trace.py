@@ -3,7 +3,8 @@
 A turn emits, in this order (the middle ones as they apply)::
 
     admitted  withdrawn  dequeued  setup  ready  submitted  first_event
-    cause  ladder.cancel  ladder.join  ladder.stop  ladder.close
+    cause  retried
+    ladder.cancel  ladder.join  ladder.stop  ladder.close
     suspect  straggler  store_failed  resume_failed
     decided  settled  released
 
@@ -27,6 +28,7 @@ TraceName: TypeAlias = Literal[
     "submitted",
     "first_event",
     "cause",
+    "retried",
     "ladder.cancel",
     "ladder.join",
     "ladder.stop",
@@ -48,7 +50,8 @@ MEANING: Final[dict[TraceName, str]] = {
     "ready": "a backend handle is at hand",
     "submitted": "the prompt was handed to the adapter",
     "first_event": "the adapter sent its first event",
-    "cause": "somebody or something asked for the turn's end (data: cause, reason)",
+    "cause": "somebody or something asked for the turn's end (data: cause, reason, retryable)",
+    "retried": "the attempt failed before anything was started; one more begins, with an empty log",
     "ladder.cancel": "the adapter was asked to stop the turn",
     "ladder.join": "the adapter's turn is given `join` seconds to end by itself",
     "ladder.stop": "the adapter's turn was cancelled",
@@ -57,8 +60,8 @@ MEANING: Final[dict[TraceName, str]] = {
     "straggler": "a call did not end although it was cancelled (data: call)",
     "store_failed": "session metadata could not be written (data: error)",
     "resume_failed": "the stored backend session could not be resumed; a new one is opened",
-    "decided": "the outcome is fixed (data: cause, the first one)",
-    "settled": "the caller may go on; nothing more of the turn is accepted (data: outcome)",
+    "decided": "the outcome is fixed (data: cause, the first one; limits, those in force; oneshot)",
+    "settled": "the caller may go on; nothing more of the turn is accepted (data: outcome; by, detail)",
     "released": "the lane is free for the next request",
 }
 

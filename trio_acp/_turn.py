@@ -18,6 +18,9 @@ States
 ``cleaning``   the outcome is decided; the ladder runs.
 ``settled``    the outcome is set, the caller goes on, nothing is delivered.
 
+docs/turn-model.md draws it finer, with the bound of each step, from the model
+that checks the trace of every test (`testing/turn_model.py`).
+
 Causes are entries in the turn's log, appended synchronously by whoever has
 one: the caller, `cancel`, `close`, leaving the block, the deadline, shutdown,
 the adapter's end or error, an overfull buffer.  The first entry decides, once
@@ -73,7 +76,7 @@ that a store write abandoned at its deadline did not happen.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -82,9 +85,10 @@ from ._controls import apply_controls
 from ._ensure import ensure_runtime_handle, known_record
 from ._errors import AcpError, TurnFailed
 from ._options import normalise
+from ._outcomes import Failed, Stopped
 from ._ownership import FREE
 from ._refresh import before_closing, listen
-from ._retry import nothing_was_started
+from ._retry import nothing_was_started, session_was_lost
 from ._turn_state import Cause, Phase, TurnState
 from .abc import Done, TurnRequest
 
@@ -95,10 +99,6 @@ if TYPE_CHECKING:
     from ._outcomes import CleanupState, Outcome
     from ._records import SessionRecord
     from .abc import Runtime
-
-
-_CAUSES: Final = 8
-"""How deep in an error's causes its reason is looked for."""
 
 
 async def run_turn(ctx: Context, turn: TurnState) -> None:
@@ -119,9 +119,11 @@ async def run_turn(ctx: Context, turn: TurnState) -> None:
         if turn.phase is Phase.RUNNING:
             turn.enter(Phase.PREPARING)
         turn.forget_log()
+        ctx.trace("retried", turn)
         entry, call = await _attempt(ctx, turn)
     turn.enter(Phase.CLEANING)
-    ctx.trace("decided", turn, cause=turn.log[0].kind)
+    oneshot = entry is not None and entry.record.mode == "oneshot"
+    ctx.trace("decided", turn, cause=turn.log[0].kind, limits=turn.limits, oneshot=oneshot)
     settle(ctx, turn, turn.decide(await _clean_up(ctx, turn, entry, call)))
 
 
@@ -129,7 +131,9 @@ def settle(ctx: Context, turn: TurnState, outcome: Outcome) -> None:
     """Fix a turn's outcome, count it, and let its caller go on; the first call counts."""
     if turn.settle(outcome):
         ctx.counters.settled(outcome, turn.started, trio.current_time())
-        ctx.trace("settled", turn, outcome=type(outcome).__name__)
+        by = outcome.by if isinstance(outcome, Stopped) else None
+        detail = outcome.error.detail if isinstance(outcome, Failed) else None
+        ctx.trace("settled", turn, outcome=type(outcome).__name__, by=by, detail=detail)
         if turn.background is not None:
             turn.background.settle(outcome)
 
@@ -142,13 +146,10 @@ def _may_retry(turn: TurnState, entry: CacheEntry | None) -> bool:
 
 
 def _is_lost(turn: TurnState, entry: CacheEntry | None) -> bool:
-    """Whether the adapter says that nothing was started because the backend session is lost."""
-    error: BaseException | None = turn.log[0].error
-    for _ in range(_CAUSES):
-        if isinstance(error, AcpError) and error.detail == "resume-required":
-            return turn.submitted and entry is not None and entry.record.mode == "persistent"
-        error = None if error is None else error.__cause__
-    return False
+    """Whether nothing was started because the backend session, which was to be resumed, is lost."""
+    error = turn.log[0].error
+    resumable = entry is not None and entry.record.mode == "persistent"
+    return turn.submitted and resumable and error is not None and session_was_lost(error)
 
 
 async def _attempt(ctx: Context, turn: TurnState) -> tuple[CacheEntry | None, Call[Done] | None]:

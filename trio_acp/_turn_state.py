@@ -13,6 +13,7 @@ from ._errors import AcpError, TurnFailed, TurnTimedOut
 from ._events import TextDelta, ToolCall, Usage
 from ._outcomes import CleanupState, Completed, Failed, Outcome, Reply, Stopped, StoppedBy, TimedOut
 from ._requests import Request
+from ._retry import nothing_was_started, session_was_lost
 from ._timeouts import effective_timeout
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class Cause:
     reason: str | None = None
     done: Done | None = None
     error: AcpError | None = None
+
+    @property
+    def retryable(self) -> bool:
+        """Whether it says that nothing was started."""
+        return self.error is not None and (nothing_was_started(self.error) or session_was_lost(self.error))
 
 
 class Phase(enum.Enum):
