@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from ._cache import CacheEntry
-from ._errors import AcpError, SessionMissing, TurnFailed
+from ._errors import AcpError, SessionInitFailed, SessionMissing, TurnFailed
 from ._turn_state import as_acp_error
 from .abc import EnsureRequest
 
@@ -152,7 +152,8 @@ async def _open(
         if call.ok and handle is not None:
             ctx.capacity.opened(slot, handle)
             return handle, origin
-        error = as_acp_error(call.error) if call.error is not None else AcpError("the runtime returned no handle")
+        nothing = RuntimeError("it returned no handle")
+        error = as_acp_error(call.error or nothing, SessionInitFailed)
         if resume is None or error.detail != "resume-failed":
             ctx.capacity.release(slot)
             raise error
