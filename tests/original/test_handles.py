@@ -10,12 +10,13 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.original.kit import KEY, Diary, HangingDiary, in_turn, manager_with, record, requests
-from tests.turn_kit import SETTINGS, C, G, one_session
+from tests.turn_kit import SETTINGS, AwkwardStore, C, G, one_session
 from trio_acp import (
     BackendMissing,
     Completed,
     RuntimeOptions,
     SessionInitFailed,
+    StoreError,
     TooManySessions,
     TurnFailed,
     TurnTimedOut,
@@ -297,6 +298,19 @@ async def test_a_write_that_failed_never_comes_back_over_a_reset_session(
     else:
         now = store.stored()
         assert ("idle", None, "fake-2", None) == (now.state, now.last_error, now.session_id, now.options.model)
+
+
+async def test_metadata_that_cannot_be_deleted_is_an_error_of_close(autojump_clock: MockClock) -> None:
+    """The store's own error comes out, the handle is closed all the same, and the metadata is still there."""
+    runtime, store, locked = FakeRuntime(), AwkwardStore(), StoreError("disk locked")
+    async with one_session(runtime, store=store) as (manager, session):
+        store.error_in_update = locked
+        with pytest.raises(StoreError) as caught:
+            await session.close(forget=True)
+        store.error_in_update = None
+        assert locked is caught.value
+        assert (False, set()) == (manager.is_live("k"), runtime.open)
+        assert ["k"] == [stored.key for stored in await manager.stored_sessions()]
 
 
 async def test_two_backends_of_one_name_are_two_handles(autojump_clock: MockClock) -> None:
