@@ -35,8 +35,10 @@ async def test_one_changed_option_has_all_of_them_told_again(autojump_clock: Moc
     runtime = FakeRuntime()
     async with manager_with(runtime, record(options=RuntimeOptions(mode="plan"))) as (manager, store):
         session = manager.session(KEY)
-        await session.set_config_option("model", "m")
-        assert [("model", "m")] == told(runtime)
         await session.prompt("x")
-        assert [("model", "m"), "plan", ("model", "m"), "prompt"] == told(runtime)
+        await session.set_config_option("model", "m")
+        assert ["plan", "prompt", ("model", "m")] == told(runtime)
+        await session.prompt("x")
+        await session.prompt("x")
+        assert ["plan", ("model", "m"), "prompt", "prompt"] == told(runtime)[3:]
         assert RuntimeOptions(mode="plan", model="m") == store.stored().options
