@@ -36,8 +36,13 @@ class Diary(MemoryStore):
         return record
 
     def states(self) -> list[str | None]:
-        """Return the states that were written, in order."""
-        return [None if record is None else record.state for record in self.written]
+        """Return the states that the session went through, in order: those written that were not in force already."""
+        states: list[str | None] = ["idle"]
+        for record in self.written:
+            state = None if record is None else record.state
+            if state != states[-1]:
+                states.append(state)
+        return states[1:]
 
     def stored(self, key: str = KEY) -> SessionRecord:
         """Return what is stored now."""
