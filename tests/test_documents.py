@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from tests.evidence import ROOT, exists, is_test, references
-from tests.original.operations import AWAITED, OPERATIONS
+from tests.original.operations import OPERATIONS
 
 DOCUMENTS: Final = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
 
@@ -72,7 +72,7 @@ def test_what_does_not_exist_is_found(faulty: str) -> None:
 def test_a_table_is_complete(document: str, names: tuple[str, ...]) -> None:
     """Each thing is listed once, with its place in the package and with a test."""
     rows = rows_of(read(document))
-    assert sorted(set(names) - set(AWAITED)) == sorted(row.name for row in rows)
+    assert sorted(names) == sorted(row.name for row in rows)
     assert [] == [row.name for row in rows if not row.tests() or not row.places()]
 
 

@@ -10,6 +10,7 @@ import trio
 
 from tests.turn_kit import SETTINGS
 from trio_acp import MemoryStore, SessionRecord, open_session_manager
+from trio_acp.abc import Identity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -63,8 +64,10 @@ class HangingDiary(Diary):
         return await super().update(key, mutate)
 
 
-def record(key: str = KEY, **values: Any) -> SessionRecord:
-    """A stored session of the agent ``codex``."""
+def record(key: str = KEY, *, session_id: str | None = None, **values: Any) -> SessionRecord:
+    """A stored session of the agent ``codex``; with a session id one that was confirmed."""
+    if session_id is not None:
+        values.setdefault("identity", Identity(state="resolved", session_id=session_id, source="status", updated=1.0))
     return attrs.evolve(SessionRecord(key=key, agent="codex"), **values)
 
 

@@ -46,25 +46,9 @@ AcpManagerObservabilitySnapshot, AcpStartupIdentityReconcileResult, ActiveTurnSt
 TurnLatencyStats, events of a turn
 """
 
-_NOT_YET: Final = """
-E-18, E-20, E-24, E-25, E-30,
-resolveSession, reconcilePendingSessionIdentities, isRecoverableAcpxExitError, reconcileRuntimeSessionIdentifiers,
-resolveBackgroundTaskContext, createBackgroundTaskRecord, updateBackgroundTaskState, summarizeBackgroundTaskText,
-appendBackgroundTaskProgressSummary, resolveBackgroundTaskFailureStatus, resolveBackgroundTaskTerminalResult,
-createTaskRecord, updateTaskStateByRunId, reconcileManagerRuntimeSessionIdentifiers,
-createIdentityFromEnsure, identity from status, identityEquals, isSessionIdentityPending, mergeSessionIdentity,
-resolveRuntimeResumeSessionId, resolveRuntimeHandleIdentifiersFromIdentity, resolveSessionIdentityFromMeta,
-hasLegacyAcpIdentityProjection, resolveMissingMetaError, resolveAcpSessionResolutionError,
-choose a backend, requireRuntimeBackend,
-canonicalizeAcpSessionKey, normalizeActorKey, isAcpSessionKey, normalizeAgentId, resolveAcpAgentFromSessionKey,
-resolveAgentTimeoutMs, AcpSessionResolution, AcpStartupIdentityReconcileResult
-"""
-
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.replace("\n", " ").split(",") if name.strip())
 
 
 OPERATIONS: Final = _names(",".join([_MANAGER, _BESIDE_IT, _DATA]))
-AWAITED: Final = _names(_NOT_YET)
-"""What the package does not have yet, or what no test shows yet."""

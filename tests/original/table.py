@@ -42,31 +42,37 @@ ROBUSTNESS: Final = _numbers(
     *(260, 261),
 )
 
-AWAITED: Final[tuple[str, ...]] = (
-    # What these need is not part of the package yet: keys, resolving and the choice of a runtime,
-    *("T-001", "T-002", "T-101", "T-103"),
-    # flags of `close`,
-    *("T-017", "T-018", "T-036", "T-062"),
-    # the classifier of exit texts,
-    *("T-026", "T-046"),
-    # identities,
-    *("T-029", "T-030", "T-031", "T-032", "T-038", "T-048", "T-049", "T-187", "T-201", "T-261"),
-    *("T-106", "T-107", "T-108", "T-109"),
-    # ledgers.
-    *("T-003", "T-053", "T-211"),
-)
-
 _T: Final = "tests/original/test_turns.py::"
 _H: Final = "tests/original/test_handles.py::"
+_I: Final = "tests/original/test_identity.py::"
 _O: Final = "tests/original/test_options.py::"
 _QUEUE: Final = "tests/test_turn_queue.py::"
 _CANCEL: Final = "tests/test_turn_cancel.py::"
 _CONTROLS: Final = "tests/test_controls.py::"
 _MANAGER: Final = "tests/test_manager.py::"
 _EVICTOR: Final = "tests/test_evictor.py::"
+_RETRY: Final = "tests/test_turn_retry.py::"
+_CLOSE: Final = "tests/test_close.py::"
+_BACKENDS: Final = "tests/test_backends.py::"
+_LEDGER: Final = "tests/test_background_tasks.py::"
 
 TABLE: Final[dict[str, Row]] = {
-    # -- turns of a session ---------------------------------------------------
+    # -- sessions and turns ---------------------------------------------------
+    "T-001": Row(
+        "a key that was made for a session and has no metadata is stale",
+        (
+            "tests/test_resolve.py::test_a_key_is_ready_stale_or_missing",
+            "tests/test_resolve.py::test_a_stale_session_is_told_from_a_missing_one_wherever_it_is_used",
+        ),
+    ),
+    "T-002": Row(
+        "the main session is found under its alias, after a restart too",
+        (f"{_BACKENDS}test_the_main_alias_is_the_main_session", "tests/test_keys.py::test_the_canonical_form_of_a_key"),
+    ),
+    "T-003": Row(
+        "a turn for another session is recorded, with its progress and why it was blocked",
+        (f"{_LEDGER}test_a_turn_that_ends_well", f"{_LEDGER}test_a_turn_that_says_it_was_denied_is_blocked"),
+    ),
     "T-004": Row(
         "turns of one session run one at a time", (f"{_QUEUE}test_turns_of_a_session_run_one_at_a_time_in_order",)
     ),
@@ -93,8 +99,9 @@ TABLE: Final[dict[str, Row]] = {
         (
             f"{_H}test_a_handle_that_died_is_closed_and_opened_again",
             f"{_MANAGER}test_a_lost_connection_is_replaced_by_the_next_turn",
+            f"{_I}test_a_handle_on_which_something_failed_is_asked_how_it_is",
         ),
-        "E-19, D-13: supervision tells, without a probe before each turn; and the old handle is closed",
+        "E-19, D-13: supervision tells, and a probe is sent only on suspicion; the old handle is closed",
     ),
     "T-011": Row(
         "a new manager opens the session again",
@@ -126,6 +133,14 @@ TABLE: Final[dict[str, Row]] = {
         (f"{_H}test_a_full_house_refuses_if_nobody_is_idle", f"{_H}test_a_full_house_makes_room_of_who_is_idle"),
         "design: as T-015",
     ),
+    "T-017": Row(
+        "a handle whose backend is unavailable does not count after a tolerated close",
+        (f"{_CLOSE}test_a_close_that_fails_is_raised_or_reported",),
+    ),
+    "T-018": Row(
+        "nor does one whose process has exited",
+        (f"{_CLOSE}test_a_close_that_fails_is_raised_or_reported",),
+    ),
     "T-019": Row(
         "idle handles are closed before the limit refuses anybody",
         (
@@ -155,9 +170,31 @@ TABLE: Final[dict[str, Row]] = {
         "a session that cannot be opened is in error, never running",
         (f"{_T}test_a_session_that_cannot_be_opened_is_in_error_and_never_running",),
     ),
+    "T-026": Row(
+        "an early exit is retried once, on a fresh handle",
+        (f"{_RETRY}test_an_early_exit_is_retried_once", f"{_T}test_a_session_is_never_in_error_between_two_attempts"),
+        "E-13: the first handle is closed",
+    ),
     "T-027": Row("a mode is set and stored", (f"{_CONTROLS}test_a_mode_is_set_and_stored",)),
     "T-028": Row(
         "after a change all options are told again", (f"{_O}test_one_changed_option_has_all_of_them_told_again",)
+    ),
+    "T-029": Row(
+        "what the status tells after a turn replaces older ids",
+        (f"{_I}test_what_the_status_tells_after_a_turn_replaces_older_ids",),
+        "E-20: after the caller went on",
+    ),
+    "T-030": Row(
+        "ids that were never confirmed are confirmed after a restart",
+        (f"{_I}test_ids_that_were_never_confirmed_are_confirmed_after_a_restart",),
+    ),
+    "T-031": Row(
+        "a restart leaves confirmed sessions alone",
+        (f"{_I}test_a_restart_leaves_the_others_alone",),
+    ),
+    "T-032": Row(
+        "ids survive a backend that tells none",
+        (f"{_I}test_ids_survive_a_backend_that_tells_none",),
     ),
     "T-033": Row(
         "stored options are told before the prompt", (f"{_O}test_stored_options_are_told_before_the_first_prompt",)
@@ -173,13 +210,22 @@ TABLE: Final[dict[str, Row]] = {
         "wrong values are refused before the backend hears of them",
         (f"{_CONTROLS}test_wrong_options_are_refused_before_anything_happens",),
     ),
+    "T-036": Row(
+        "a session whose backend is missing can be closed and forgotten",
+        (f"{_CLOSE}test_a_session_of_an_agent_that_is_not_registered_can_be_forgotten",),
+        "E-16: no backend is looked up in order to close nothing, so no flag is needed",
+    ),
     "T-037": Row(
         "metadata that cannot be deleted is an error of `close`",
-        (f"{_H}test_metadata_that_cannot_be_deleted_is_an_error_of_close",),
+        (f"{_H}test_metadata_that_cannot_be_deleted_is_an_error_of_close", f"{_CLOSE}test_a_store_that_fails_is_told"),
     ),
     "T-040": Row(
         "the directory option goes before the directory of the start",
         (f"{_H}test_the_directory_option_goes_before_the_directory_of_the_start",),
+    ),
+    "T-046": Row(
+        "so is an exit by a signal",
+        (f"{_RETRY}test_an_early_exit_is_retried_once",),
     ),
     "T-050": Row(
         "another directory needs another handle",
@@ -187,6 +233,10 @@ TABLE: Final[dict[str, Row]] = {
         "D-13: the old one is closed",
     ),
     "T-059": Row("the stored agent names the runtime", (f"{_H}test_the_stored_agent_names_the_runtime",)),
+    "T-062": Row(
+        "tolerated failures of a close, as a table",
+        (f"{_CLOSE}test_a_close_that_fails_is_raised_or_reported",),
+    ),
     # -- parts ----------------------------------------------------------------
     "T-074": Row("use makes an entry young again", ("tests/test_cache.py::test_a_touch_makes_an_entry_young_again",)),
     "T-075": Row("entries know for how long they were idle", (f"{_H}test_an_entry_knows_for_how_long_it_was_idle",)),
@@ -214,10 +264,25 @@ TABLE: Final[dict[str, Row]] = {
         ),
         "design: the form is ours",
     ),
-    "T-100": Row("runtimes are found by their names", (f"{_H}test_the_stored_agent_names_the_runtime",)),
+    "T-100": Row(
+        "runtimes are found by their names",
+        (f"{_H}test_the_stored_agent_names_the_runtime", f"{_BACKENDS}test_names_are_trimmed_and_lower_cased"),
+    ),
+    "T-101": Row(
+        "without a name the first healthy runtime is chosen",
+        (
+            f"{_BACKENDS}test_a_session_that_names_no_agent_gets_one",
+            f"{_BACKENDS}test_a_manager_chooses_for_who_does_not",
+        ),
+        "design: the agent of the key goes first",
+    ),
     "T-102": Row(
         "a runtime that is not there is a typed error",
         (f"{_MANAGER}test_wrong_arguments", f"{_H}test_runtimes_belong_to_their_manager"),
+    ),
+    "T-103": Row(
+        "a runtime that is not healthy is a typed error",
+        (f"{_BACKENDS}test_an_agent_that_is_named_must_be_there_and_healthy",),
     ),
     "T-104": Row(
         "what was not registered is not there",
@@ -229,6 +294,26 @@ TABLE: Final[dict[str, Row]] = {
         (f"{_H}test_runtimes_belong_to_their_manager",),
         "E-35: the original shares one in the whole process; here each manager has its own",
     ),
+    "T-106": Row(
+        "ids that are not confirmed are told as such",
+        (f"{_I}test_the_status_tells_whether_ids_are_confirmed",),
+        "design: data of the status; how it is put to people is the program's",
+    ),
+    "T-107": Row(
+        "the agent's own id is told once it is confirmed",
+        (f"{_I}test_the_status_tells_whether_ids_are_confirmed",),
+        "design: no advice to type another product's commands",
+    ),
+    "T-108": Row(
+        "the same for every agent",
+        (f"{_I}test_the_status_tells_whether_ids_are_confirmed",),
+        "design: as T-107",
+    ),
+    "T-109": Row(
+        "the status tells that ids are pending",
+        (f"{_I}test_the_status_tells_whether_ids_are_confirmed",),
+        "design: as data",
+    ),
     "T-110": Row(
         "the status tells the directory in force",
         (f"{_H}test_the_directory_option_goes_before_the_directory_of_the_start",),
@@ -239,6 +324,11 @@ TABLE: Final[dict[str, Row]] = {
         "E-35: a manager is given its store, and looks for none",
     ),
     # -- later ones -----------------------------------------------------------
+    "T-038": Row(
+        "a handle of another conversation than the stored one is replaced",
+        (f"{_I}test_a_handle_of_another_conversation_than_the_stored_one_is_replaced",),
+        "design: looked at when the session is started; metadata of a live session is its manager's own",
+    ),
     "T-039": Row(
         "the session id is resumed, not the agent's own",
         (f"{_H}test_the_session_id_is_resumed_not_the_agents_own",),
@@ -247,6 +337,21 @@ TABLE: Final[dict[str, Row]] = {
     "T-041": Row(
         "stale ids go with the conversation that was lost",
         (f"{_H}test_a_conversation_that_is_lost_is_replaced_with_all_its_ids",),
+    ),
+    "T-048": Row(
+        "sessions without an id to resume by are not reconciled",
+        (f"{_I}test_a_restart_leaves_the_others_alone",),
+    ),
+    "T-049": Row(
+        "what the handle learns in a turn is kept",
+        (f"{_I}test_what_the_handle_learns_in_a_turn_is_kept",),
+    ),
+    "T-053": Row(
+        "pieces of progress are joined as they are",
+        (
+            "tests/test_ledger.py::test_pieces_are_joined_as_they_are",
+            f"{_LEDGER}test_a_turn_that_says_it_was_denied_is_blocked",
+        ),
     ),
     "T-057": Row(
         "a timeout after some progress is a timeout",
@@ -288,6 +393,23 @@ TABLE: Final[dict[str, Row]] = {
     "T-174": Row(
         "a turn closed while options are told does not run",
         (f"{_T}test_close_while_a_turn_is_told_its_options_ends_it_without_a_prompt",),
+    ),
+    "T-187": Row(
+        "a oneshot learns its ids before it is closed",
+        (f"{_I}test_a_oneshot_learns_its_ids_before_it_is_closed",),
+    ),
+    "T-201": Row(
+        "a status that hangs is given up and changes nothing",
+        (f"{_I}test_a_status_that_hangs_after_a_turn_holds_up_nobody",),
+    ),
+    "T-211": Row(
+        "a task that was begun is settled if nothing comes of the turn",
+        (
+            f"{_LEDGER}test_a_failed_setup_settles_the_task",
+            f"{_LEDGER}test_a_session_that_cannot_be_read_has_no_task",
+            f"{_LEDGER}test_a_withdrawn_turn_has_no_task",
+        ),
+        "design: none is begun before the metadata is read",
     ),
     "T-248": Row(
         "`cancel` stops what was admitted before it, and nothing else",
@@ -331,5 +453,9 @@ TABLE: Final[dict[str, Row]] = {
             f"{_H}test_a_write_that_failed_never_comes_back_over_a_reset_session",
             f"{_CONTROLS}test_what_is_taken_back_does_not_undo_a_later_change",
         ),
+    ),
+    "T-261": Row(
+        "a late status does not write over a session that began anew",
+        (f"{_I}test_a_late_status_does_not_write_over_a_session_that_began_anew",),
     ),
 }

@@ -23,7 +23,7 @@ from trio_acp import (
     open_session_manager,
 )
 from trio_acp._cache import CacheEntry, RuntimeCache
-from trio_acp.abc import Handle
+from trio_acp.abc import Handle, Identity
 from trio_acp.testing import FakeRuntime, Hang, Raise, Sleep, Swallow
 
 if TYPE_CHECKING:
@@ -90,7 +90,9 @@ async def test_a_oneshot_is_never_resumed(autojump_clock: MockClock) -> None:
 async def test_the_session_id_is_resumed_not_the_agents_own(autojump_clock: MockClock) -> None:
     """Both ids are stored: the protocol knows the session id; the agent's own is for people."""
     runtime = FakeRuntime()
-    async with manager_with(runtime, record(session_id="s-1", agent_session_id="a-1")) as (manager, _):
+    async with manager_with(
+        runtime, record(identity=Identity(state="resolved", session_id="s-1", agent_session_id="a-1"))
+    ) as (manager, _):
         await manager.session(KEY).prompt("x")
         assert ["s-1"] == [request.resume for request in requests(runtime)]
 
@@ -98,7 +100,8 @@ async def test_the_session_id_is_resumed_not_the_agents_own(autojump_clock: Mock
 async def test_a_conversation_that_is_lost_is_replaced_with_all_its_ids(autojump_clock: MockClock) -> None:
     """Opened again without the stale id; neither the handle of the turn nor the store has any stale id left."""
     runtime = FakeRuntime(ensure=forgetful)
-    async with manager_with(runtime, record(session_id="stale", agent_session_id="stale too")) as (manager, store):
+    stale = Identity(state="resolved", session_id="stale", agent_session_id="stale too")
+    async with manager_with(runtime, record(identity=stale)) as (manager, store):
         await manager.session(KEY).prompt("x")
         assert ["stale", None] == [request.resume for request in requests(runtime)]
         [turn] = requests(runtime, "run_turn")

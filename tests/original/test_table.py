@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from tests.evidence import is_test
-from tests.original.table import AWAITED, ROBUSTNESS, SEED, TABLE, Row
+from tests.original.table import ROBUSTNESS, SEED, TABLE, Row
 
 ALL = [*SEED, *ROBUSTNESS]
 
 
 def test_every_number_is_listed_once() -> None:
-    """Each is in the table or awaited, not in both; and there is no other one."""
+    """Each is in the table, and there is no other one."""
     assert (60, 26) == (len(SEED), len(ROBUSTNESS))
     assert sorted(set(ALL)) == sorted(ALL)
-    assert sorted(ALL) == sorted([*TABLE, *AWAITED])
+    assert sorted(ALL) == sorted(TABLE)
 
 
 @pytest.mark.parametrize("number", TABLE)
