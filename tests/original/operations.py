@@ -47,17 +47,10 @@ TurnLatencyStats, events of a turn
 """
 
 _NOT_YET: Final = """
-E-18, E-20, E-24, E-25, E-30,
-resolveSession, reconcilePendingSessionIdentities, isRecoverableAcpxExitError, reconcileRuntimeSessionIdentifiers,
-resolveBackgroundTaskContext, createBackgroundTaskRecord, updateBackgroundTaskState, summarizeBackgroundTaskText,
-appendBackgroundTaskProgressSummary, resolveBackgroundTaskFailureStatus, resolveBackgroundTaskTerminalResult,
-createTaskRecord, updateTaskStateByRunId, reconcileManagerRuntimeSessionIdentifiers,
-createIdentityFromEnsure, identity from status, identityEquals, isSessionIdentityPending, mergeSessionIdentity,
-resolveRuntimeResumeSessionId, resolveRuntimeHandleIdentifiersFromIdentity, resolveSessionIdentityFromMeta,
-hasLegacyAcpIdentityProjection, resolveMissingMetaError, resolveAcpSessionResolutionError,
-choose a backend, requireRuntimeBackend,
-canonicalizeAcpSessionKey, normalizeActorKey, isAcpSessionKey, normalizeAgentId, resolveAcpAgentFromSessionKey,
-resolveAgentTimeoutMs, AcpSessionResolution, AcpStartupIdentityReconcileResult
+E-20, E-25, E-30, reconcilePendingSessionIdentities,
+reconcileRuntimeSessionIdentifiers, reconcileManagerRuntimeSessionIdentifiers, createIdentityFromEnsure,
+identity from status, identityEquals, isSessionIdentityPending, mergeSessionIdentity, resolveRuntimeResumeSessionId,
+resolveRuntimeHandleIdentifiersFromIdentity, resolveSessionIdentityFromMeta, AcpStartupIdentityReconcileResult
 """
 
 

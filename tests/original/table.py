@@ -43,30 +43,54 @@ ROBUSTNESS: Final = _numbers(
 )
 
 AWAITED: Final[tuple[str, ...]] = (
-    # What these need is not part of the package yet: keys, resolving and the choice of a runtime,
-    *("T-001", "T-002", "T-101", "T-103"),
-    # flags of `close`,
-    *("T-017", "T-018", "T-036", "T-062"),
-    # the classifier of exit texts,
-    *("T-026", "T-046"),
-    # identities,
-    *("T-029", "T-030", "T-031", "T-032", "T-038", "T-048", "T-049", "T-187", "T-201", "T-261"),
-    *("T-106", "T-107", "T-108", "T-109"),
-    # ledgers.
-    *("T-003", "T-053", "T-211"),
+    # What these need is not part of the package yet: identities.
+    "T-029",
+    "T-030",
+    "T-031",
+    "T-032",
+    "T-106",
+    "T-107",
+    "T-108",
+    "T-109",
+    "T-038",
+    "T-048",
+    "T-049",
+    "T-187",
+    "T-201",
+    "T-261",
 )
 
 _T: Final = "tests/original/test_turns.py::"
 _H: Final = "tests/original/test_handles.py::"
+_I: Final = "tests/original/test_identity.py::"
 _O: Final = "tests/original/test_options.py::"
 _QUEUE: Final = "tests/test_turn_queue.py::"
 _CANCEL: Final = "tests/test_turn_cancel.py::"
 _CONTROLS: Final = "tests/test_controls.py::"
 _MANAGER: Final = "tests/test_manager.py::"
 _EVICTOR: Final = "tests/test_evictor.py::"
+_RETRY: Final = "tests/test_turn_retry.py::"
+_CLOSE: Final = "tests/test_close.py::"
+_BACKENDS: Final = "tests/test_backends.py::"
+_LEDGER: Final = "tests/test_background_tasks.py::"
 
 TABLE: Final[dict[str, Row]] = {
-    # -- turns of a session ---------------------------------------------------
+    # -- sessions and turns ---------------------------------------------------
+    "T-001": Row(
+        "a key that was made for a session and has no metadata is stale",
+        (
+            "tests/test_resolve.py::test_a_key_is_ready_stale_or_missing",
+            "tests/test_resolve.py::test_a_stale_session_is_told_from_a_missing_one_wherever_it_is_used",
+        ),
+    ),
+    "T-002": Row(
+        "the main session is found under its alias, after a restart too",
+        (f"{_BACKENDS}test_the_main_alias_is_the_main_session", "tests/test_keys.py::test_the_canonical_form_of_a_key"),
+    ),
+    "T-003": Row(
+        "a turn for another session is recorded, with its progress and why it was blocked",
+        (f"{_LEDGER}test_a_turn_that_ends_well", f"{_LEDGER}test_a_turn_that_says_it_was_denied_is_blocked"),
+    ),
     "T-004": Row(
         "turns of one session run one at a time", (f"{_QUEUE}test_turns_of_a_session_run_one_at_a_time_in_order",)
     ),
@@ -94,7 +118,7 @@ TABLE: Final[dict[str, Row]] = {
             f"{_H}test_a_handle_that_died_is_closed_and_opened_again",
             f"{_MANAGER}test_a_lost_connection_is_replaced_by_the_next_turn",
         ),
-        "E-19, D-13: supervision tells, without a probe before each turn; and the old handle is closed",
+        "E-19, D-13: supervision tells, and a probe is sent only on suspicion; the old handle is closed",
     ),
     "T-011": Row(
         "a new manager opens the session again",
@@ -126,6 +150,14 @@ TABLE: Final[dict[str, Row]] = {
         (f"{_H}test_a_full_house_refuses_if_nobody_is_idle", f"{_H}test_a_full_house_makes_room_of_who_is_idle"),
         "design: as T-015",
     ),
+    "T-017": Row(
+        "a handle whose backend is unavailable does not count after a tolerated close",
+        (f"{_CLOSE}test_a_close_that_fails_is_raised_or_reported",),
+    ),
+    "T-018": Row(
+        "nor does one whose process has exited",
+        (f"{_CLOSE}test_a_close_that_fails_is_raised_or_reported",),
+    ),
     "T-019": Row(
         "idle handles are closed before the limit refuses anybody",
         (
@@ -155,6 +187,11 @@ TABLE: Final[dict[str, Row]] = {
         "a session that cannot be opened is in error, never running",
         (f"{_T}test_a_session_that_cannot_be_opened_is_in_error_and_never_running",),
     ),
+    "T-026": Row(
+        "an early exit is retried once, on a fresh handle",
+        (f"{_RETRY}test_an_early_exit_is_retried_once", f"{_T}test_a_session_is_never_in_error_between_two_attempts"),
+        "E-13: the first handle is closed",
+    ),
     "T-027": Row("a mode is set and stored", (f"{_CONTROLS}test_a_mode_is_set_and_stored",)),
     "T-028": Row(
         "after a change all options are told again", (f"{_O}test_one_changed_option_has_all_of_them_told_again",)
@@ -173,13 +210,22 @@ TABLE: Final[dict[str, Row]] = {
         "wrong values are refused before the backend hears of them",
         (f"{_CONTROLS}test_wrong_options_are_refused_before_anything_happens",),
     ),
+    "T-036": Row(
+        "a session whose backend is missing can be closed and forgotten",
+        (f"{_CLOSE}test_a_session_of_an_agent_that_is_not_registered_can_be_forgotten",),
+        "E-16: no backend is looked up in order to close nothing, so no flag is needed",
+    ),
     "T-037": Row(
         "metadata that cannot be deleted is an error of `close`",
-        (f"{_H}test_metadata_that_cannot_be_deleted_is_an_error_of_close",),
+        (f"{_H}test_metadata_that_cannot_be_deleted_is_an_error_of_close", f"{_CLOSE}test_a_store_that_fails_is_told"),
     ),
     "T-040": Row(
         "the directory option goes before the directory of the start",
         (f"{_H}test_the_directory_option_goes_before_the_directory_of_the_start",),
+    ),
+    "T-046": Row(
+        "so is an exit by a signal",
+        (f"{_RETRY}test_an_early_exit_is_retried_once",),
     ),
     "T-050": Row(
         "another directory needs another handle",
@@ -187,6 +233,10 @@ TABLE: Final[dict[str, Row]] = {
         "D-13: the old one is closed",
     ),
     "T-059": Row("the stored agent names the runtime", (f"{_H}test_the_stored_agent_names_the_runtime",)),
+    "T-062": Row(
+        "tolerated failures of a close, as a table",
+        (f"{_CLOSE}test_a_close_that_fails_is_raised_or_reported",),
+    ),
     # -- parts ----------------------------------------------------------------
     "T-074": Row("use makes an entry young again", ("tests/test_cache.py::test_a_touch_makes_an_entry_young_again",)),
     "T-075": Row("entries know for how long they were idle", (f"{_H}test_an_entry_knows_for_how_long_it_was_idle",)),
@@ -214,10 +264,25 @@ TABLE: Final[dict[str, Row]] = {
         ),
         "design: the form is ours",
     ),
-    "T-100": Row("runtimes are found by their names", (f"{_H}test_the_stored_agent_names_the_runtime",)),
+    "T-100": Row(
+        "runtimes are found by their names",
+        (f"{_H}test_the_stored_agent_names_the_runtime", f"{_BACKENDS}test_names_are_trimmed_and_lower_cased"),
+    ),
+    "T-101": Row(
+        "without a name the first healthy runtime is chosen",
+        (
+            f"{_BACKENDS}test_a_session_that_names_no_agent_gets_one",
+            f"{_BACKENDS}test_a_manager_chooses_for_who_does_not",
+        ),
+        "design: the agent of the key goes first",
+    ),
     "T-102": Row(
         "a runtime that is not there is a typed error",
         (f"{_MANAGER}test_wrong_arguments", f"{_H}test_runtimes_belong_to_their_manager"),
+    ),
+    "T-103": Row(
+        "a runtime that is not healthy is a typed error",
+        (f"{_BACKENDS}test_an_agent_that_is_named_must_be_there_and_healthy",),
     ),
     "T-104": Row(
         "what was not registered is not there",
@@ -247,6 +312,13 @@ TABLE: Final[dict[str, Row]] = {
     "T-041": Row(
         "stale ids go with the conversation that was lost",
         (f"{_H}test_a_conversation_that_is_lost_is_replaced_with_all_its_ids",),
+    ),
+    "T-053": Row(
+        "pieces of progress are joined as they are",
+        (
+            "tests/test_ledger.py::test_pieces_are_joined_as_they_are",
+            f"{_LEDGER}test_a_turn_that_says_it_was_denied_is_blocked",
+        ),
     ),
     "T-057": Row(
         "a timeout after some progress is a timeout",
@@ -288,6 +360,15 @@ TABLE: Final[dict[str, Row]] = {
     "T-174": Row(
         "a turn closed while options are told does not run",
         (f"{_T}test_close_while_a_turn_is_told_its_options_ends_it_without_a_prompt",),
+    ),
+    "T-211": Row(
+        "a task that was begun is settled if nothing comes of the turn",
+        (
+            f"{_LEDGER}test_a_failed_setup_settles_the_task",
+            f"{_LEDGER}test_a_session_that_cannot_be_read_has_no_task",
+            f"{_LEDGER}test_a_withdrawn_turn_has_no_task",
+        ),
+        "design: none is begun before the metadata is read",
     ),
     "T-248": Row(
         "`cancel` stops what was admitted before it, and nothing else",
