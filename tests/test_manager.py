@@ -29,7 +29,7 @@ from trio_acp.testing import FakeRuntime, Hang, Raise, Sleep, Swallow
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
-    from trio_acp.abc import EnsureRequest
+    from trio_acp.abc import Capabilities, EnsureRequest, Handle
 
 
 async def test_starting_opens_and_stores(autojump_clock: MockClock) -> None:
@@ -253,12 +253,13 @@ async def test_status_of_an_idle_and_of_a_busy_session(autojump_clock: MockClock
             status.runtime and status.runtime.summary,
             status.session_id,
         )
+        assert runtime.offers == status.capabilities
         nursery.start_soon(session.prompt, "x")
         await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(session.prompt, "y")
         await trio.testing.wait_all_tasks_blocked()
         status = await session.status()
-        assert ("running", 1, None) == (status.state, status.queued, status.runtime)
+        assert ("running", 1, None, None) == (status.state, status.queued, status.runtime, status.capabilities)
         assert (0, 1) == (trio.current_time(), runtime.names().count("status"))
         assert manager.statistics().controls > 0
 
@@ -270,7 +271,23 @@ async def test_a_hung_probe_costs_probe_seconds(resists: bool, autojump_clock: M
     async with one_session(runtime) as (_manager, session):
         status = await session.status()
         assert pytest.approx(5.1 if resists else 5) == trio.current_time()
-        assert (True, None) == (status.live, status.runtime)
+        assert (True, None, runtime.offers) == (status.live, status.runtime, status.capabilities)
+
+
+async def test_capabilities_that_are_not_told_cost_probe_seconds_too(autojump_clock: MockClock) -> None:
+    """Both questions share the deadline, and one that hangs does not keep the other's answer."""
+
+    class Mute(FakeRuntime):
+        async def capabilities(self, handle: Handle) -> Capabilities:
+            await trio.sleep_forever()
+            raise AssertionError
+
+    async with one_session(Mute()) as (manager, session):
+        status = await session.status()
+        assert (5, True, None) == (trio.current_time(), status.runtime is not None, status.capabilities)
+        with trio.move_on_after(1):
+            await session.status()
+        assert (6, 0) == (trio.current_time(), manager.statistics().stragglers)
 
 
 async def test_a_cancelled_status_is_over_at_once(autojump_clock: MockClock) -> None:

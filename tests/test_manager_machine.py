@@ -42,6 +42,7 @@ OPERATIONS: dict[str, Callable[[Session], Awaitable[object]]] = {
     "another directory": lambda session: session.update_options(cwd="/elsewhere"),
     "reset_options": lambda session: session.reset_options(),
     "forget": lambda session: session.close(forget=True),
+    "discard": lambda session: session.close(discard=True, allow_backend_unavailable=True),
 }
 TURNS: dict[str, list[Step]] = {
     **CALLS,

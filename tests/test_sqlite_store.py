@@ -269,7 +269,7 @@ async def test_an_older_file_is_migrated(path: Path, monkeypatch: pytest.MonkeyP
         async with SQLiteStore(path) as store:
             assert (ONE,) == await store.list()
     assert [(len(_database.MIGRATIONS),)] == ask(path, "PRAGMA user_version")
-    assert [("sessions",), ("later",)] == ask(path, "SELECT name FROM sqlite_master WHERE type = 'table'")
+    assert [("sessions",), ("tasks",), ("later",)] == ask(path, "SELECT name FROM sqlite_master WHERE type = 'table'")
 
 
 async def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -459,8 +459,8 @@ async def test_leaving_gives_up_on_a_job_that_does_not_end(
     store = SQLiteStore(path, busy_timeout=3.0)
     async with store:
         await abandon(store, frozen)
-        limiter = store._limiter
-        database = store._database
+        limiter = store._file.limiter
+        database = store._file.database
         assert database is not None
     assert 8.0 == trio.current_time()
     assert [logging.WARNING] == [record.levelno for record in caplog.records]

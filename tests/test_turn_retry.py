@@ -8,7 +8,24 @@ import pytest
 import trio
 
 from tests.turn_kit import C, G, OnTask, Recorder, T, check_trace, installed, one_session
-from trio_acp import BackendUnavailable, Completed, ConnectionLost, Failed, Stopped, TextDelta, TurnFailed, TurnTimedOut
+from trio_acp import (
+    AcpError,
+    BackendUnavailable,
+    Completed,
+    ConnectionLost,
+    Failed,
+    MemoryStore,
+    RequestFailed,
+    SessionInitFailed,
+    SessionMissing,
+    Stopped,
+    StoreError,
+    TextDelta,
+    TurnFailed,
+    TurnTimedOut,
+)
+from trio_acp._retry import nothing_was_started
+from trio_acp._turn_state import as_acp_error
 from trio_acp.testing import FakeRuntime, Hang, Raise, Run, Sleep
 
 if TYPE_CHECKING:
@@ -16,6 +33,8 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
+    from trio_acp import SessionRecord
+    from trio_acp.abc import Mutate
     from trio_acp.testing.fake import Step
 
 NOTHING_STARTED = BackendUnavailable("the prompt was never taken", retryable=True)
@@ -132,3 +151,85 @@ async def test_a_stop_in_the_second_setup_leaves_no_running_record(autojump_cloc
             await session.prompt("x")
         assert scope.cancelled_caught
         assert ["idle"] == [record.state for record in await manager.stored_sessions()]
+
+
+# -- what an adapter says only in words ---------------------------------------
+
+
+EXITED = TurnFailed("acpx exited with code 1")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (EXITED, True),
+        (TurnFailed("  ACPX Exited with signal SIGTERM, sorry"), True),
+        (SessionInitFailed("acpx exited with code 137"), True),
+        (BackendUnavailable("refused", retryable=True), True),
+        (BackendUnavailable("refused"), False),
+        (ConnectionLost("gone", retryable=True), True),
+        (ConnectionLost("acpx exited with code 1"), False),
+        (RequestFailed("acpx exited with code 1", method="session/prompt", rpc_code=-32603), False),
+        (StoreError("acpx exited with code 1"), False),
+        (SessionMissing("acpx exited with code 1"), False),
+        (TurnFailed("the agent said: acpx exited with code 1"), False),
+        (TurnFailed("acpx exited"), False),
+        (TurnFailed("acpx exited with code one"), False),
+        (TurnFailed("agent exited with code 1"), False),
+        (as_acp_error(OSError("acpx exited with code 1")), True),
+        (as_acp_error(OSError("it was acpx exited with code 1")), False),
+    ],
+    ids=repr,
+)
+def test_what_says_that_nothing_was_started(error: AcpError, expected: bool) -> None:
+    """The adapter's own word, or an adapter's error that begins with the known text; nothing that an agent wrote."""
+    assert expected == nothing_was_started(error)
+
+
+@pytest.mark.parametrize("text", ["acpx exited with code 1", "acpx exited with signal SIGTERM"])
+@pytest.mark.parametrize("foreign", [False, True])
+async def test_an_early_exit_is_retried_once(text: str, foreign: bool, autojump_clock: MockClock) -> None:
+    """With a fresh handle; the stored state is running, then idle, and never error."""
+    states: list[str] = []
+
+    class Watching(MemoryStore):
+        async def update(self, key: str, mutate: Mutate) -> SessionRecord | None:
+            record = await super().update(key, mutate)
+            states.append("gone" if record is None else record.state)
+            return record
+
+    error = OSError(text) if foreign else TurnFailed(text)
+    runtime = FakeRuntime(one_after_the_other([Raise(error)], [TextDelta("ok")]))
+    async with one_session(runtime, store=Watching()) as (manager, session):
+        assert "ok" == str(await session.prompt("x"))
+        assert (1, 0) == (manager.statistics().completed, manager.statistics().failed)
+    assert (2, 2) == (runtime.names().count("ensure_session"), runtime.names().count("run_turn"))
+    assert ["idle", "running", "running", "idle"] == states
+
+
+async def test_an_early_exit_while_opening_is_retried_once(autojump_clock: MockClock) -> None:
+    """Two openings, and if both exit that is the turn's error."""
+    runtime = FakeRuntime()
+    async with one_session(runtime) as (_, session):
+        await session.close()
+        runtime.ensure = one_after_the_other([Raise(EXITED)], [])
+        await session.prompt("x")
+        assert 3 == runtime.names().count("ensure_session")
+        await session.close()
+        runtime.ensure = [Raise(EXITED)]
+        with pytest.raises(TurnFailed) as caught:
+            await session.prompt("x")
+        assert str(EXITED) == str(caught.value)
+        assert 5 == runtime.names().count("ensure_session")
+
+
+@pytest.mark.parametrize("seen", [[TextDelta("a")], [Hang(stops=True)]])
+async def test_an_early_exit_is_not_retried_after_output_or_a_cause(
+    seen: list[Step], autojump_clock: MockClock
+) -> None:
+    """Then the words change nothing."""
+    runtime = FakeRuntime([*seen, Raise(EXITED)])
+    async with one_session(runtime) as (_, session):
+        with trio.move_on_after(1), pytest.raises(TurnFailed):
+            await session.prompt("x")
+    assert 1 == runtime.names().count("run_turn")

@@ -5,16 +5,19 @@ A map of the code.  Imports only go down::
     _manager  _session                   what a program holds: SessionManager, Session, Turn
     _actor  _turn  _turn_state           the task that serves a session; THE TURN (start reading here)
     _operations  _ensure  _requests      its other operations; getting a backend handle; what waits in a lane
+    _close  _resolve                     closing; what is known under a key
     _controls                            its options: changing them, telling the backend before a turn
+    _background                          the ledger's record of a turn that works for another session
     _evictor                             closing what is idle; room for another backend session
     _context  _calls                     what the actors share; calling code that may not end
-    _queue  _cache  _capacity  _options  _keys  _statistics    policy: synchronous, without I/O or Trio
+    _queue  _cache  _capacity  _options  _keys  _statistics
+    _backends  _starting  _retry  _timeouts  _ledger     policy: synchronous, without I/O or Trio
     acp/                                 AcpRuntime: links, connections, JSON-RPC, the messages of ACP
     transports/                          WebSocket, stdio, memory: send, receive, aclose
     _permissions  _owner  _service       choosing an option; who owns a row; the one maker of shields
-    _errors _events _outcomes _limits _records _trace     the vocabulary
+    _errors _events _outcomes _limits _records _tasks _trace     the vocabulary
     abc                                  what you may implement
-    stores/                              metadata that survives
+    stores/                              metadata and tasks that survive
     testing/                             the public testing kit; nothing imports it
     cli/                                 the command `trio-acp`; nothing imports it
 """
@@ -22,6 +25,7 @@ A map of the code.  Imports only go down::
 from __future__ import annotations
 
 from . import abc as abc
+from ._close import CloseReport as CloseReport
 from ._errors import AcpError as AcpError
 from ._errors import AuthenticationRequired as AuthenticationRequired
 from ._errors import BackendError as BackendError
@@ -43,6 +47,7 @@ from ._errors import TooManySessions as TooManySessions
 from ._errors import TurnError as TurnError
 from ._errors import TurnFailed as TurnFailed
 from ._errors import TurnTimedOut as TurnTimedOut
+from ._errors import UnsupportedContent as UnsupportedContent
 from ._errors import UnsupportedControl as UnsupportedControl
 from ._errors import UsageError as UsageError
 from ._errors import WireError as WireError
@@ -79,7 +84,6 @@ from ._limits import Limits as Limits
 from ._limits import Settings as Settings
 from ._manager import SessionManager as SessionManager
 from ._manager import open_session_manager as open_session_manager
-from ._operations import CloseReport as CloseReport
 from ._operations import SessionStatus as SessionStatus
 from ._options import UNSET as UNSET
 from ._options import OptionChanges as OptionChanges
@@ -97,11 +101,20 @@ from ._prompt import Turn as Turn
 from ._records import Owner as Owner
 from ._records import RuntimeOptions as RuntimeOptions
 from ._records import SessionRecord as SessionRecord
+from ._resolve import Missing as Missing
+from ._resolve import Ready as Ready
+from ._resolve import Resolution as Resolution
+from ._resolve import Stale as Stale
 from ._session import Session as Session
 from ._statistics import CapacityUse as CapacityUse
 from ._statistics import Statistics as Statistics
+from ._tasks import TaskOutcome as TaskOutcome
+from ._tasks import TaskRecord as TaskRecord
+from ._tasks import TaskStatus as TaskStatus
 from .acp.runtime import AcpRuntime as AcpRuntime
+from .stores import MemoryLedger as MemoryLedger
 from .stores import MemoryStore as MemoryStore
+from .stores import SQLiteLedger as SQLiteLedger
 from .stores import SQLiteStore as SQLiteStore
 
 __all__ = [
@@ -135,8 +148,10 @@ __all__ = [
     "Limits",
     "Location",
     "ManagerClosed",
+    "MemoryLedger",
     "MemoryStore",
     "MessageTooLarge",
+    "Missing",
     "ModeChanged",
     "OptionChanges",
     "Outcome",
@@ -145,10 +160,13 @@ __all__ = [
     "Plan",
     "PlanEntry",
     "QueueFull",
+    "Ready",
     "Reply",
     "RequestFailed",
+    "Resolution",
     "ResourceLink",
     "RuntimeOptions",
+    "SQLiteLedger",
     "SQLiteStore",
     "Session",
     "SessionClosed",
@@ -160,10 +178,14 @@ __all__ = [
     "SessionRecord",
     "SessionStatus",
     "Settings",
+    "Stale",
     "Statistics",
     "Stopped",
     "StoppedBy",
     "StoreError",
+    "TaskOutcome",
+    "TaskRecord",
+    "TaskStatus",
     "TextContent",
     "TextDelta",
     "Thought",
@@ -180,6 +202,7 @@ __all__ = [
     "UnknownContent",
     "UnknownUpdate",
     "Unset",
+    "UnsupportedContent",
     "UnsupportedControl",
     "Usage",
     "UsageError",

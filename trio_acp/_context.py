@@ -9,23 +9,29 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from ._backends import backend_name
+from ._background import Bookkeeper
 from ._cache import RuntimeCache
 from ._capacity import Capacity
-from ._errors import BackendMissing
+from ._errors import TurnFailed
+from ._keys import agent_id, agent_of
 from ._queue import SessionActorQueue
 from ._statistics import CapacityUse, Statistics, TurnCounters
 from ._trace import TraceRecord
+from ._turn_state import as_acp_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from ._backends import Backends
     from ._calls import Calls
+    from ._errors import AcpError
     from ._evictor import Evictor
     from ._limits import Settings
     from ._records import Owner, SessionRecord
     from ._requests import Request
     from ._trace import TraceName
-    from .abc import Handle, Instrument, PermissionPolicy, Runtime, SessionStore
+    from .abc import Handle, Instrument, Ledger, PermissionPolicy, Runtime, SessionStore
 
 _log = logging.getLogger(__name__)
 
@@ -38,10 +44,11 @@ class Context:
         unsaved: Changes of metadata that could not be written, by key, as
             attributes and their new values; the next write of that session,
             or the manager's exit, tries again.
+        book: Writes into the ledger; None if there is none.
         wall_clock: Seconds since the epoch; only for stored time stamps.
     """
 
-    runtimes: Mapping[str, Runtime]
+    backends: Backends
     store: SessionStore
     settings: Settings
     permissions: PermissionPolicy
@@ -49,6 +56,7 @@ class Context:
     nursery: trio.Nursery
     calls: Calls
     owner: Owner
+    ledger: Ledger | None = None
     wall_clock: Callable[[], float] = time.time
     closing: bool = attrs.field(default=False, init=False)
     queue: SessionActorQueue[Request] = attrs.field(init=False)
@@ -57,10 +65,13 @@ class Context:
     evictor: Evictor = attrs.field(init=False)
     counters: TurnCounters = attrs.field(factory=TurnCounters, init=False)
     unsaved: dict[str, dict[str, Any]] = attrs.field(factory=dict, init=False)
+    book: Bookkeeper | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.queue = SessionActorQueue(self.settings.max_queued)
         self.capacity = Capacity(self.settings.max_sessions)
+        if self.ledger is not None:
+            self.book = Bookkeeper(self.ledger, self.counters)
 
     def runtime(self, name: str) -> Runtime:
         """Return the runtime registered under `name`.
@@ -68,11 +79,7 @@ class Context:
         Raises:
             BackendMissing: there is none.
         """
-        try:
-            return self.runtimes[name]
-        except KeyError:
-            known = ", ".join(sorted(self.runtimes)) or "none"
-            raise BackendMissing(f"no runtime is registered as {name!r} (registered: {known})") from None
+        return self.backends.get(name)
 
     def trace(self, name: TraceName, request: Request, **data: Any) -> None:
         """Tell the instrument, if there is one, what happened."""
@@ -92,7 +99,12 @@ class Context:
         If cancelled, nothing was read.
         """
         stored = await self.store.read(key)
-        return None if stored is None else attrs.evolve(stored, **self.unsaved.get(key, {}))
+        return None if stored is None else self.with_agent(attrs.evolve(stored, **self.unsaved.get(key, {})))
+
+    def with_agent(self, stored: SessionRecord) -> SessionRecord:
+        """Return a stored record with its agent as runtimes are named; without one, it has that of its key."""
+        agent = backend_name(stored.agent) or agent_of(stored.key) or agent_id(self.settings.default_agent)
+        return attrs.evolve(stored, agent=agent)
 
     async def save(self, request: Request, changes: dict[str, Any], deadline: float) -> None:
         """Write changes of a session's record, best effort.
@@ -123,7 +135,7 @@ class Context:
             del self.unsaved[key]
         entry = self.cache.get(key)
         if stored is not None and entry is not None:
-            entry.record = stored
+            entry.record = self.with_agent(stored)
 
     async def save_unsaved(self, deadline: float) -> None:
         """Try once more to write what could not be written."""
@@ -147,6 +159,15 @@ class Context:
         Returns:
             False if the call failed, or had to be cancelled.
         """
+        return await self.try_close(runtime, handle, reason, budget, request) is None
+
+    async def try_close(
+        self, runtime: Runtime, handle: Handle, reason: str, budget: float, request: Request | None = None
+    ) -> AcpError | None:
+        """Do what `close_handle` does, and return why it did not work: ``"close-timeout"``, or what was raised.
+
+        If cancelled, the call goes on within its own task.
+        """
 
         def ended() -> None:
             self.capacity.closed(handle)
@@ -160,10 +181,13 @@ class Context:
             _log.warning("closing the session of %s (%s) did not end in time", handle.key, reason)
             if not await self.calls.stop(call, reason="close exceeded its budget"):
                 self.capacity.straggles(handle)
-            return False
-        if call.error is not None:
-            _log.warning("closing the session of %s (%s) failed: %r", handle.key, reason, call.error)
-        return call.ok
+            return TurnFailed(f"the backend did not close session {handle.key!r} in time", detail="close-timeout")
+        if call.ok:
+            return None
+        lost = TurnFailed("the adapter's close ended itself by cancellation", detail="adapter-error")
+        error = lost if call.error is None else as_acp_error(call.error)
+        _log.warning("closing the session of %s (%s) failed: %r", handle.key, reason, error)
+        return error
 
     def close_late(self, runtime: Runtime, handle: Handle) -> None:
         """Close a handle that arrived after nobody wanted it any more."""
@@ -185,6 +209,7 @@ class Context:
             stopped=c.stopped,
             depth=c.queued + c.active,
             latency_total=c.latency_total,
+            latency_average=c.latency_total / c.measured if c.measured else 0.0,
             latency_max=c.latency_max,
             errors_by_code=dict(sorted(c.errors_by_code.items())),
             controls=c.controls,
@@ -192,7 +217,9 @@ class Context:
             stragglers_now=self.calls.stragglers_now,
             suspects=self.cache.suspects(),
             store_failures=c.store_failures,
+            ledger_failures=c.ledger_failures,
             open_handles=len(self.cache),
+            idle_ttl=self.settings.idle_ttl,
             evicted=c.evicted,
             last_evicted=c.last_evicted,
             capacity=CapacityUse(self.capacity.taken, self.capacity.limit),

@@ -183,7 +183,7 @@ async def _store(
         raise SessionMissing(f"the metadata of {key!r} was deleted meanwhile")
     ctx.unsaved.pop(key, None)
     if entry is not None:
-        entry.record = stored
+        entry.record = ctx.with_agent(stored)
     return stored
 
 

@@ -9,7 +9,8 @@ import attrs
 import trio
 
 from ._cache import CacheEntry
-from ._errors import AcpError, SessionInitFailed, SessionMissing, TurnFailed
+from ._errors import AcpError, SessionInitFailed, TurnFailed
+from ._keys import missing
 from ._turn_state import as_acp_error
 from .abc import EnsureRequest
 
@@ -47,7 +48,7 @@ async def known_record(ctx: Context, request: Request, deadline: float, *, late:
     if found is None:
         raise late
     if found[0] is None:
-        raise SessionMissing(f"there is no session {request.key!r}; start it first")
+        raise missing(request.key)
     return found[0]
 
 
@@ -69,6 +70,7 @@ async def ensure_runtime_handle(
 
     Raises:
         TooManySessions: there is no room for another handle.
+        BackendUnavailable: the runtime says that it is not healthy; it was asked for nothing.
         AcpError: what the runtime raised, or a `TurnFailed` with detail
             ``"setup-timeout"``.
     """
@@ -82,6 +84,7 @@ async def ensure_runtime_handle(
         record = await _close_unusable(ctx, request, entry, runtime, min(cleanup, deadline - trio.current_time()))
     if request.stopping:
         return None
+    ctx.backends.require(record.agent)
     resume = record.session_id if record.mode == "persistent" else None
     slot = await ctx.evictor.slot_for(request, deadline)
     if slot is None:

@@ -62,7 +62,11 @@ class SessionClosed(UsageError):
 
 
 class SessionMissing(UsageError):
-    """There is no stored session under this key."""
+    """There is no stored session under this key.
+
+    `detail` is ``"stale-session"`` if the key has the form of one that was made
+    for a session (``…:acp:…``), so that there was one once.
+    """
 
     code = "ACP_SESSION_INIT_FAILED"
     default_detail = "session-missing"
@@ -134,6 +138,23 @@ class UnsupportedControl(BackendError):
 
     code = "ACP_BACKEND_UNSUPPORTED_CONTROL"
     default_detail = "unsupported-control"
+
+
+class UnsupportedContent(BackendError):
+    """The agent did not announce that it takes such an attachment; nothing was sent.
+
+    Attributes:
+        index: Which attachment, counted from 0.
+        kind: What it is: ``image``, ``audio``, ``resource``, or ``unknown``.
+    """
+
+    code = "ACP_BACKEND_UNSUPPORTED_CONTROL"
+    default_detail = "unsupported-content"
+
+    def __init__(self, message: str, *, index: int, kind: str) -> None:
+        super().__init__(message)
+        self.index = index
+        self.kind = kind
 
 
 class SessionInitFailed(BackendError):

@@ -14,12 +14,19 @@ _MUST_BE_FINITE = frozenset({"grace", "cleanup", "join"})
 
 def _positive_seconds(instance: object, attribute: attrs.Attribute[float], value: Any) -> None:
     name = attribute.name
+    if isinstance(value, int) and value.bit_length() > 1000:  # no float can be that large
+        raise InvalidOption(f"{name} is more seconds than a clock can count", detail=f"invalid-{name}")
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise InvalidOption(f"{name} must be a number of seconds, not {value!r}", detail=f"invalid-{name}")
     if value <= 0:
         raise InvalidOption(f"{name} must be more than 0 seconds, not {value!r}", detail=f"invalid-{name}")
     if name in _MUST_BE_FINITE and math.isinf(value):
         raise InvalidOption(f"{name} must be finite: cleanup is always bounded", detail=f"invalid-{name}")
+
+
+def _name(instance: object, attribute: attrs.Attribute[str], value: Any) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidOption(f"{attribute.name} must be a text, not {value!r}", detail=f"invalid-{attribute.name}")
 
 
 def _positive_count(instance: object, attribute: attrs.Attribute[int], value: Any) -> None:
@@ -69,6 +76,10 @@ class Settings:
             longest idle; `TooManySessions` if none is idle.  None: any number.
         max_queued: Requests that may wait behind the running one of a session.
         max_buffered: Characters of events that may wait for the consumer of one turn.
+        main_key: The name of each agent's main session: ``main``, and this, are
+            aliases of it.
+        default_agent: Whose main session a key means that names no agent.
+        global_scope: Whether all agents share one main session, ``global``.
     """
 
     limits: Limits = attrs.field(factory=Limits)
@@ -76,3 +87,6 @@ class Settings:
     max_sessions: int | None = attrs.field(default=None, validator=attrs.validators.optional(_positive_count))
     max_queued: int = attrs.field(default=32, validator=_positive_count)
     max_buffered: int = attrs.field(default=4 * 2**20, validator=_positive_count)
+    main_key: str = attrs.field(default="main", validator=_name)
+    default_agent: str = attrs.field(default="main", validator=_name)
+    global_scope: bool = False

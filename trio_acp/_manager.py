@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ._actor import admit
+from ._backends import Backends
 from ._calls import Calls
 from ._context import Context
 from ._errors import InvalidOption, ManagerClosed, StoreError
 from ._evictor import Evictor
-from ._keys import canonical_key
+from ._keys import agent_id, canonical_key
 from ._limits import Settings
 from ._operations import start_in_lane
+from ._options import check_changes
 from ._outcomes import Stopped
 from ._owner import current_owner
 from ._permissions import DenyAll
 from ._records import SessionRecord
 from ._requests import Control
+from ._resolve import resolve
 from ._service import ServiceScope, shielded
 from ._session import Session
 from ._turn import settle
@@ -33,11 +36,13 @@ if TYPE_CHECKING:
 
     from ._calls import Call
     from ._events import ContentBlock
+    from ._options import OptionChanges
     from ._outcomes import Reply
     from ._records import Mode
     from ._requests import Request
+    from ._resolve import Resolution
     from ._statistics import Statistics
-    from .abc import Instrument, PermissionPolicy, Runtime, SessionStore
+    from .abc import Instrument, Ledger, PermissionPolicy, Runtime, SessionStore
 
 
 @asynccontextmanager
@@ -45,6 +50,7 @@ async def open_session_manager(
     runtimes: Mapping[str, Runtime],
     *,
     store: SessionStore | None = None,
+    ledger: Ledger | None = None,
     settings: Settings | None = None,
     permissions: PermissionPolicy | None = None,
     instrument: Instrument | None = None,
@@ -57,26 +63,36 @@ async def open_session_manager(
     in parallel, and ends every task, socket and process it started.  This takes
     at most ``2 * cleanup`` seconds for all turns together, `cleanup` for all
     sessions (each plus ``2 * join``), then what each runtime needs to hang up
-    (`AcpRuntime`: 5 seconds) and the store to finish a write; a task that
+    (`AcpRuntime`: 5 seconds) and store and ledger to finish a write; a task that
     resists cancellation is waited for and reported.  The body's exception
     leaves as it is.  If cancelled, leaving does the same, within the same
     bound, and then `trio.Cancelled` goes on.
 
     Args:
-        runtimes: The adapters by the name under which sessions ask for them.
+        runtimes: The adapters by the name under which sessions ask for them,
+            trimmed and lower-cased.  Their order is that in which they are
+            chosen for sessions that ask for none.
         store: Where session metadata is kept; default: in memory.
+        ledger: Where each turn of a session with a requester is recorded, for
+            that one to look at; default: nowhere.
         settings: Deadlines and bounds.
         permissions: Who answers agents' requests for permission; default: `DenyAll`.
         instrument: Hears everything that happens to turns.
+
+    Raises:
+        UsageError: a runtime's name is blank, or two are the same.
     """
     settings = settings or Settings()
+    backends = Backends(runtimes)
     async with AsyncExitStack() as stack:
         entered_store = await stack.enter_async_context(store if store is not None else MemoryStore())
-        entered = {name: await stack.enter_async_context(runtime) for name, runtime in runtimes.items()}
+        entered_ledger = None if ledger is None else await stack.enter_async_context(ledger)
+        backends = Backends({name: await stack.enter_async_context(backends.get(name)) for name in backends})
         nursery = await stack.enter_async_context(ServiceScope("actors"))
         ctx = Context(
-            runtimes=entered,
+            backends=backends,
             store=entered_store,
+            ledger=entered_ledger,
             settings=settings,
             permissions=permissions or DenyAll(),
             instrument=instrument,
@@ -105,10 +121,13 @@ class SessionManager:
         self,
         key: str,
         *,
-        agent: str,
+        agent: str | None = None,
         cwd: str | None = None,
         mode: Mode = "persistent",
         fresh: bool = False,
+        options: OptionChanges | None = None,
+        requester: str | None = None,
+        label: str | None = None,
     ) -> Session:
         """Open a session, or resume the stored one, and store its metadata.
 
@@ -119,17 +138,27 @@ class SessionManager:
         been stored.
 
         Args:
-            key: The session's name; trimmed and lower-cased.
-            agent: The name of a registered runtime.
+            key: The session's name; trimmed and lower-cased.  ``main`` is the
+                default agent's main session.
+            agent: The name of a registered runtime.  None: that of the stored
+                session, or the agent of the key if it is registered
+                (``agent:<name>:…``), or else the first healthy one.
             cwd: The agent's working directory, absolute.
             mode: ``persistent`` sessions live until closed; a ``oneshot`` is
                 closed after each turn and never resumed.
             fresh: Discard what is stored under the key.
+            options: Changes of its options, stored with it and told to the
+                agent before the first turn; see `Session.update_options`.
+            requester: The key of the session on whose behalf this one works;
+                its turns are then recorded in the manager's ledger.  None
+                leaves what is stored.
+            label: A name for people.  None leaves what is stored.
 
         Raises:
             SessionExists: the key is stored with another agent or mode.
             BackendMissing: there is no such runtime.
-            BackendUnavailable: the agent cannot be reached.
+            BackendUnavailable: the agent cannot be reached, or the runtime says that it is not healthy.
+            InvalidOption: an option cannot have that value.
             AuthenticationRequired: the agent wants to be authenticated first.
             SessionInitFailed: the agent refused.
             WireError: the connection was lost, or the agent's answer makes no sense.
@@ -140,21 +169,31 @@ class SessionManager:
             UsageError: there is nothing in the key, the directory is not
                 absolute, or too many requests wait.
         """
-        self._ctx.runtime(agent)
-        record = SessionRecord(key=canonical_key(key), agent=agent, mode=mode, cwd=_absolute(cwd))
-        session = Session(self._ctx, record.key)
-        session.origin = await session._operate(lambda control: start_in_lane(self._ctx, control, record, fresh=fresh))
+        ctx = self._ctx
+        changes = check_changes(options or {})
+        record = SessionRecord(
+            key=canonical_key(key, ctx.settings),
+            agent="" if agent is None else ctx.backends.require(agent),
+            mode=mode,
+            cwd=_absolute(cwd),
+            requester=None if requester is None else canonical_key(requester, ctx.settings),
+            label=(label or "").strip() or None,
+        )
+        session = Session(ctx, record.key)
+        session.origin = await session._operate(
+            lambda control: start_in_lane(ctx, control, record, changes, fresh=fresh)
+        )
         return session
 
     def session(self, key: str) -> Session:
         """Return the address of a session; whether it exists shows when it is used."""
-        return Session(self._ctx, canonical_key(key))
+        return Session(self._ctx, canonical_key(key, self._ctx.settings))
 
     async def ask(
         self,
         text: str,
         *,
-        agent: str,
+        agent: str | None = None,
         cwd: str | None = None,
         attachments: Sequence[ContentBlock] = (),
         timeout: float | None = None,
@@ -164,18 +203,39 @@ class SessionManager:
         Nothing is stored.  The law of cancellation and the errors are those of
         `Session.prompt`; closing adds at most `cleanup` seconds.
 
+        Args:
+            agent: The name of a registered runtime; None: the first healthy one.
+
         Raises:
             BackendMissing: there is no such runtime.
+            BackendUnavailable: it says that it is not healthy.
         """
-        self._ctx.runtime(agent)
-        key = f"agent:{canonical_key(agent)}:acp:oneshot:{uuid.uuid4().hex}"
-        record = SessionRecord(key=key, agent=agent, mode="oneshot", cwd=_absolute(cwd))
+        backends = self._ctx.backends
+        name = backends.choose() if agent is None else backends.require(agent)
+        key = f"agent:{agent_id(name)}:acp:oneshot:{uuid.uuid4().hex}"
+        record = SessionRecord(key=key, agent=name, mode="oneshot", cwd=_absolute(cwd))
         session = Session(self._ctx, key, record=record)
         return await session.prompt(text, attachments=attachments, timeout=timeout)
 
     def is_live(self, key: str) -> bool:
         """Whether a backend session is open under this key."""
-        return self._ctx.cache.get(canonical_key(key)) is not None
+        return self._ctx.cache.get(canonical_key(key, self._ctx.settings)) is not None
+
+    def is_busy(self, key: str) -> bool:
+        """Whether a turn of this session waits or runs, from its admission until its lane is released."""
+        key = canonical_key(key, self._ctx.settings)
+        requests = (self._ctx.queue.current(key), *self._ctx.queue.waiting(key))
+        return any(isinstance(request, TurnState) for request in requests)
+
+    async def resolve(self, key: str) -> Resolution:
+        """Tell whether there is a session under a key: `Ready`, `Stale` or `Missing`.
+
+        It changes nothing and asks no agent.  If cancelled, nothing happened.
+
+        Raises:
+            StoreError: the store cannot be read within `probe` seconds.
+        """
+        return await resolve(self._ctx, key)
 
     def statistics(self) -> Statistics:
         """Return a copy of all counts."""
@@ -222,6 +282,8 @@ async def _shut_down(ctx: Context) -> None:
             await request.settled.wait()
     with shielded(limits.cleanup + 2 * limits.join):
         closing: list[Call[Any]] = [ctx.calls.start("save", ctx.save_unsaved, trio.current_time() + limits.cleanup)]
+        if ctx.book is not None:
+            closing.append(ctx.calls.start("ledger", ctx.book.flush, trio.current_time() + limits.cleanup))
         for key in ctx.cache:
             entry = ctx.cache.take_out(key)
             assert entry is not None

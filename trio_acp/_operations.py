@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
 from ._ensure import ensure_runtime_handle
-from ._errors import SessionExists, SessionMissing, StoreError
+from ._errors import StoreError
+from ._keys import missing
 from ._records import RuntimeOptions
+from ._resolve import read_by
 from ._service import shielded
+from ._starting import can_stay_open, record_to_start
 from ._turn_state import TurnState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ._cache import CacheEntry
     from ._context import Context
     from ._records import Mode, Origin, SessionRecord, SessionState
     from ._requests import Control
-    from .abc import RuntimeStatus
+    from .abc import Capabilities, RuntimeStatus
 
 
 @attrs.frozen(kw_only=True)
@@ -32,7 +37,9 @@ class SessionStatus:
         suspect: Whether that one still owes an answer.
         queued: Requests that wait.
         options: What its turns run with.
+        agent: The name of the runtime that serves it: its backend.
         runtime: What the runtime told, if the session was live and not busy.
+        capabilities: What it said that the session can be told, likewise.
     """
 
     key: str
@@ -48,23 +55,16 @@ class SessionStatus:
     queued: int
     options: RuntimeOptions = attrs.field(factory=RuntimeOptions)
     runtime: RuntimeStatus | None = None
+    capabilities: Capabilities | None = None
 
 
-@attrs.frozen
-class CloseReport:
-    """What `Session.close` did.
-
-    Attributes:
-        closed: Whether a backend session was open and has been closed properly.
-        notice: What went wrong with closing it, if something did.
-    """
-
-    closed: bool
-    notice: str | None = None
-
-
-async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *, fresh: bool) -> Origin | None:
+async def start_in_lane(
+    ctx: Context, control: Control, wanted: SessionRecord, changes: Mapping[str, Any], *, fresh: bool
+) -> Origin | None:
     """Open, resume or reuse the session, and store its metadata; return which of these it was.
+
+    A session wanted of no agent in particular is that of its stored agent, or
+    of the one that `Backends.choose` finds.
 
     If the metadata cannot be written, or the caller gave up, what was opened
     here is closed again.
@@ -76,24 +76,16 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
     """
     limits = ctx.settings.limits
     deadline = trio.current_time() + limits.setup
-    stored = await control.interruptibly(math.inf, _read, ctx, control.key, deadline)
+    stored = await control.interruptibly(math.inf, read_by, ctx, control.key, deadline)
     if control.stopping:
         return None
-    if stored is None or fresh:
-        record = wanted
-    elif (stored.agent, stored.mode) != (wanted.agent, wanted.mode):
-        raise SessionExists(
-            f"session {control.key!r} is stored as {stored.mode} of {stored.agent!r}, "
-            f"not {wanted.mode} of {wanted.agent!r}; fresh=True discards it"
-        )
-    else:
-        record = stored
-        if wanted.cwd is not None:
-            record = attrs.evolve(stored, cwd=wanted.cwd, options=attrs.evolve(stored.options, cwd=None))
+    if fresh:
+        stored = None
+    if not wanted.agent:
+        wanted = attrs.evolve(wanted, agent=ctx.backends.choose(control.key) if stored is None else stored.agent)
+    record = record_to_start(stored, wanted, changes)
     before = ctx.cache.get(control.key)
-    if before is not None and (
-        fresh or before.record.agent != record.agent or before.record.working_directory != record.working_directory
-    ):
+    if before is not None and (fresh or not can_stay_open(before.record, record)):
         ctx.cache.take_out(control.key)
         ctx.capacity.keep(control.key)
         await ctx.close_handle(ctx.runtime(before.record.agent), before.handle, "replaced", limits.cleanup, control)
@@ -103,24 +95,24 @@ async def start_in_lane(ctx: Context, control: Control, wanted: SessionRecord, *
         return None
     stored = None
     try:
-        stored = await _store_started(ctx, control, entry, deadline, own_cwd=wanted.cwd is not None)
+        stored = await _store_started(ctx, control, entry, record, deadline, own_cwd=wanted.cwd is not None)
     finally:
         # At shutdown somebody else may have taken it out, and closes it.
         if stored is None and entry is not before and ctx.cache.get(control.key) is entry:
             ctx.cache.take_out(control.key)
             with shielded(limits.cleanup + 2 * limits.join):
-                await ctx.close_handle(ctx.runtime(record.agent), entry.handle, "init-failed", limits.cleanup)
+                await ctx.close_handle(ctx.runtime(record.agent), entry.handle, "init-meta-failed", limits.cleanup)
     return None if stored is None else "reused" if entry is before else entry.origin
 
 
 async def _store_started(
-    ctx: Context, control: Control, entry: CacheEntry, deadline: float, *, own_cwd: bool
+    ctx: Context, control: Control, entry: CacheEntry, wanted: SessionRecord, deadline: float, *, own_cwd: bool
 ) -> SessionRecord | None:
     record = attrs.evolve(entry.record, state="idle", owner=None, last_error=None, last_activity=ctx.wall_clock())
     if own_cwd:
         # A handle that was reused may be there because of an option.
-        options = attrs.evolve(record.options, cwd=None)
-        record = attrs.evolve(record, cwd=record.working_directory, options=options)
+        record = attrs.evolve(record, cwd=wanted.cwd if wanted.options.cwd else record.working_directory)
+    record = attrs.evolve(record, options=wanted.options, requester=wanted.requester, label=wanted.label)
     written = await control.interruptibly(deadline, ctx.store.update, control.key, lambda _: record)
     if written is not None:
         ctx.unsaved.pop(control.key, None)
@@ -131,38 +123,28 @@ async def _store_started(
     raise StoreError(f"storing the metadata of {control.key!r} took too long", detail="store-timeout")
 
 
-async def close_in_lane(ctx: Context, control: Control, reason: str, *, forget: bool) -> CloseReport:
-    """Close the session's handle, if it has one, and delete its metadata if told so."""
-    limits = ctx.settings.limits
-    entry = ctx.cache.take_out(control.key)
-    closed = False
-    if entry is not None:
-        closed = await ctx.close_handle(ctx.runtime(entry.record.agent), entry.handle, reason, limits.cleanup)
-    if forget:
-        ctx.unsaved.pop(control.key, None)
-        with trio.move_on_after(limits.cleanup) as scope:
-            await ctx.store.update(control.key, lambda _: None)
-        if scope.cancelled_caught:
-            raise StoreError(f"deleting the metadata of {control.key!r} took too long", detail="store-timeout")
-    failed = entry is not None and not closed
-    return CloseReport(closed, "the backend did not close the session properly in time" if failed else None)
-
-
 async def probe_in_lane(ctx: Context, control: Control) -> SessionStatus | None:
     """Ask the runtime how a live session is, within `probe` seconds, and describe the session."""
     entry = ctx.cache.get(control.key)
     answer: RuntimeStatus | None = None
+    offered: Capabilities | None = None
     if entry is not None and not entry.suspect:
         runtime = ctx.runtime(entry.record.agent)
+        deadline = trio.current_time() + ctx.settings.limits.probe
+        asking = ctx.calls.start("capabilities", runtime.capabilities, entry.handle, on_end=control.poke)
         call = ctx.calls.start("status", runtime.status, entry.handle, on_end=control.poke)
-        if not await control.wait_for(call, trio.current_time() + ctx.settings.limits.probe):
-            await ctx.calls.stop(call, reason="the status request took too long")
-        answer = call.value
-    status: SessionStatus | None = await control.interruptibly(math.inf, describe, ctx, control.key, answer)
+        await control.wait_for(call, deadline)
+        await control.wait_for(asking, deadline)
+        if late := [c for c in (call, asking) if not c.finished]:
+            await ctx.calls.stop(*late, reason="the status request took too long")
+        answer, offered = call.value, asking.value
+    status: SessionStatus | None = await control.interruptibly(math.inf, describe, ctx, control.key, answer, offered)
     return status
 
 
-async def describe(ctx: Context, key: str, answer: RuntimeStatus | None = None) -> SessionStatus:
+async def describe(
+    ctx: Context, key: str, answer: RuntimeStatus | None = None, offered: Capabilities | None = None
+) -> SessionStatus:
     """Describe a session from what the manager and the store know.
 
     Raises:
@@ -171,10 +153,10 @@ async def describe(ctx: Context, key: str, answer: RuntimeStatus | None = None) 
     """
     entry = ctx.cache.get(key)
     record = (
-        entry.record if entry is not None else await _read(ctx, key, trio.current_time() + ctx.settings.limits.probe)
+        entry.record if entry is not None else await read_by(ctx, key, trio.current_time() + ctx.settings.limits.probe)
     )
     if record is None:
-        raise SessionMissing(f"there is no session {key!r}; start it first")
+        raise missing(key)
     running = isinstance(ctx.queue.current(key), TurnState)
     return SessionStatus(
         key=key,
@@ -190,10 +172,5 @@ async def describe(ctx: Context, key: str, answer: RuntimeStatus | None = None) 
         queued=len(ctx.queue.waiting(key)),
         options=record.options,
         runtime=answer,
+        capabilities=offered,
     )
-
-
-async def _read(ctx: Context, key: str, deadline: float) -> SessionRecord | None:
-    with trio.move_on_at(deadline):
-        return await ctx.read(key)
-    raise StoreError(f"reading the metadata of {key!r} took too long", detail="store-timeout")

@@ -9,9 +9,11 @@ import attrs
 import trio
 
 from ._actor import admit
+from ._attachments import check_attachments
+from ._close import CloseWish, close_in_lane
 from ._errors import InvalidOption, ManagerClosed, SessionClosed, UsageError
 from ._events import TextContent
-from ._operations import close_in_lane, describe, probe_in_lane
+from ._operations import describe, probe_in_lane
 from ._outcomes import Stopped
 from ._prompt import Turn
 from ._requests import Control
@@ -23,12 +25,14 @@ from ._turn_state import TurnState
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from ._close import CloseReport
     from ._context import Context
     from ._events import ContentBlock
-    from ._operations import CloseReport, SessionStatus
+    from ._operations import SessionStatus
     from ._outcomes import Reply, StoppedBy
     from ._records import Origin, SessionRecord
     from ._requests import Request
+    from .abc import PromptMode
 
 
 class Session(SessionControls):
@@ -53,19 +57,38 @@ class Session(SessionControls):
     def __repr__(self) -> str:
         return f"<Session {self.key!r}>"
 
-    def turn(self, text: str, *, attachments: Sequence[ContentBlock] = (), timeout: float | None = None) -> Turn:
+    def turn(
+        self,
+        text: str,
+        *,
+        attachments: Sequence[ContentBlock] = (),
+        timeout: float | None = None,
+        mode: PromptMode = "prompt",
+    ) -> Turn:
         """Return a turn, to be entered with ``async with``; see `Turn`.
 
         Args:
+            attachments: What goes with the text.  One of a kind that the agent
+                did not announce fails the turn with detail
+                ``unsupported-content``, before anything is sent.
             timeout: Seconds for the turn instead of the session's option or the manager's setting.
+            mode: ``steer`` tells the runtime that this corrects what the agent
+                is at.  It waits for its turn like any other prompt: nothing
+                is put into a turn that runs.
 
         Raises:
-            InvalidOption: the timeout is not a positive number.
+            InvalidOption: the timeout is not a positive number, or there is no such mode.
+            UsageError: the text or an attachment is not what it has to be.
         """
-        return Turn(self, self._new_turn(text, attachments, timeout, collect_only=False))
+        return Turn(self, self._new_turn(text, attachments, timeout, mode, collect_only=False))
 
     async def prompt(
-        self, text: str, *, attachments: Sequence[ContentBlock] = (), timeout: float | None = None
+        self,
+        text: str,
+        *,
+        attachments: Sequence[ContentBlock] = (),
+        timeout: float | None = None,
+        mode: PromptMode = "prompt",
     ) -> Reply:
         """Run a turn to its end and return what the agent said.
 
@@ -73,8 +96,7 @@ class Session(SessionControls):
         to stop and given `cleanup` seconds for it, and then `trio.Cancelled`
         goes on; the agent may have done a part of the work.
 
-        Args:
-            timeout: Seconds for the turn instead of the session's option or the manager's setting.
+        Args: as for `turn`.
 
         Returns:
             The text, with the outcome: `Completed` or `Stopped`.
@@ -86,7 +108,7 @@ class Session(SessionControls):
             QueueFull: too many requests wait already.
             ManagerClosed: the manager is closing.
         """
-        state = self._new_turn(text, attachments, timeout, collect_only=True)
+        state = self._new_turn(text, attachments, timeout, mode, collect_only=True)
         async with Turn(self, state):
             await state.settled.wait()
         return state.reply()
@@ -104,18 +126,38 @@ class Session(SessionControls):
             await turn.settled.wait()
         return stopped
 
-    async def close(self, reason: str = "closed by the user", *, forget: bool = False) -> CloseReport:
+    async def close(
+        self,
+        reason: str = "closed by the user",
+        *,
+        forget: bool = False,
+        discard: bool = False,
+        allow_backend_unavailable: bool = False,
+        require_session: bool = True,
+    ) -> CloseReport:
         """Stop the session's turns and close its backend session, if one is open.
 
         Waiting operations raise `SessionClosed`; later ones open the session
-        again.  If cancelled, the turns are stopped all the same and an open
-        handle is closed or left to the next operation.
+        again.  No backend session is opened in order to be closed.  If
+        cancelled, the turns are stopped all the same and an open handle is
+        closed or left to the next operation.
 
         Args:
+            reason: Told to the runtime.
             forget: Delete the stored metadata too.
+            discard: Keep the metadata, but not what the conversation could be
+                resumed by: the next turn begins it anew.
+            allow_backend_unavailable: Report, instead of raising, that the
+                backend is gone or gave no answer in time; with `discard` also
+                that it cannot close, or never had, the session.
+            require_session: Whether it is an error that there is no such session.
 
         Raises:
-            StoreError: the metadata could not be deleted.
+            SessionMissing: there is no such session, as `require_session` demands.
+            AcpError: the runtime did not close it, as its error or a
+                `TurnFailed` with detail ``close-timeout`` says.  The handle is
+                given up all the same, and the metadata is untouched.
+            StoreError: the metadata could not be read, deleted or changed.
             ManagerClosed: the manager is closing.
         """
         await trio.lowlevel.checkpoint()
@@ -126,9 +168,13 @@ class Session(SessionControls):
                 assert isinstance(request, Control)
                 request.settle(error=SessionClosed(f"session {self.key!r} was closed"))
         # No checkpoint since the snapshot: nothing gets into the lane between what was stopped and the close.
-        report: CloseReport = await self._carry_out(
-            lambda control: close_in_lane(self._ctx, control, reason, forget=forget)
+        wish = CloseWish(
+            forget=forget,
+            discard=discard,
+            allow_backend_unavailable=allow_backend_unavailable,
+            require_session=require_session,
         )
+        report: CloseReport = await self._carry_out(lambda control: close_in_lane(self._ctx, control, reason, wish))
         return report
 
     async def status(self) -> SessionStatus:
@@ -184,10 +230,18 @@ class Session(SessionControls):
         admit(self._ctx, request)
 
     def _new_turn(
-        self, text: str, attachments: Sequence[ContentBlock], timeout: float | None, *, collect_only: bool
+        self,
+        text: str,
+        attachments: Sequence[ContentBlock],
+        timeout: float | None,
+        mode: PromptMode,
+        *,
+        collect_only: bool,
     ) -> TurnState:
         if not isinstance(text, str):
             raise UsageError(f"a prompt must be text, not {type(text).__name__}", detail="invalid-prompt")
+        if mode not in {"prompt", "steer"}:
+            raise InvalidOption(f"the mode of a turn is prompt or steer, not {mode!r}", detail="invalid-turn-mode")
         settings = self._ctx.settings
         limits = settings.limits
         if timeout is not None:
@@ -198,7 +252,8 @@ class Session(SessionControls):
         return TurnState(
             self.key,
             uuid.uuid4().hex,
-            prompt=(TextContent(text=text), *attachments),
+            prompt=(TextContent(text=text), *check_attachments(attachments)),
+            mode=mode,
             limits=limits,
             max_buffered=settings.max_buffered,
             record=self._record,

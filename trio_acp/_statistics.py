@@ -43,6 +43,7 @@ class Statistics:
         stopped: Turns somebody stopped, withdrawn ones included.
         depth: ``queued + active``.
         latency_total: Seconds from leaving the queue to settling, summed over settled turns.
+        latency_average: Their mean, seconds; 0 if no started turn has settled yet.
         latency_max: The longest of them, seconds.
         errors_by_code: How often failed and timed-out turns had each code.
         controls: Operations other than turns that were carried out.
@@ -50,7 +51,9 @@ class Statistics:
         stragglers_now: Those of them that still have not ended.
         suspects: Open handles that owe an answer now.
         store_failures: Writes of metadata that failed or exceeded their deadline.
+        ledger_failures: Writes of tasks that did.
         open_handles: Live backend sessions.
+        idle_ttl: Seconds after which an idle one is closed (`Settings.idle_ttl`).
         evicted: Backend sessions closed because they were idle.
         last_evicted: When that happened last, on Trio's clock; None if never.
         capacity: Slots for backend sessions: how many are taken, and how many there are.
@@ -65,6 +68,7 @@ class Statistics:
     stopped: int
     depth: int
     latency_total: float
+    latency_average: float
     latency_max: float
     errors_by_code: Mapping[str, int]
     controls: int
@@ -72,7 +76,9 @@ class Statistics:
     stragglers_now: int
     suspects: int
     store_failures: int
+    ledger_failures: int
     open_handles: int
+    idle_ttl: float
     evicted: int
     last_evicted: float | None
     capacity: CapacityUse
@@ -89,11 +95,13 @@ class TurnCounters:
     failed: int = 0
     timed_out: int = 0
     stopped: int = 0
+    measured: int = 0
     latency_total: float = 0.0
     latency_max: float = 0.0
     errors_by_code: Counter[str] = attrs.field(factory=Counter)
     controls: int = 0
     store_failures: int = 0
+    ledger_failures: int = 0
     evicted: int = 0
     last_evicted: float | None = None
 
@@ -114,6 +122,7 @@ class TurnCounters:
         else:
             self.active -= 1
             latency = max(0.0, now - started)
+            self.measured += 1
             self.latency_total += latency
             self.latency_max = max(self.latency_max, latency)
         match outcome:

@@ -69,10 +69,12 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ._background import begin_task
 from ._controls import apply_controls
 from ._ensure import ensure_runtime_handle, known_record
 from ._errors import AcpError, TurnFailed
 from ._options import normalise
+from ._retry import nothing_was_started
 from ._turn_state import Cause, Phase, TurnState
 from .abc import Done, TurnRequest
 
@@ -111,11 +113,15 @@ def settle(ctx: Context, turn: TurnState, outcome: Outcome) -> None:
     if turn.settle(outcome):
         ctx.counters.settled(outcome, turn.started, trio.current_time())
         ctx.trace("settled", turn, outcome=type(outcome).__name__)
+        if turn.background is not None:
+            turn.background.settle(outcome)
 
 
 def _may_retry(turn: TurnState) -> bool:
     first = turn.log[0]
-    return len(turn.log) == 1 and first.error is not None and first.error.retryable and not turn.saw_event
+    if len(turn.log) > 1 or first.error is None or turn.saw_event:
+        return False
+    return nothing_was_started(first.error)
 
 
 async def _attempt(ctx: Context, turn: TurnState) -> tuple[CacheEntry | None, Call[Done] | None]:
@@ -152,6 +158,7 @@ async def _prepare(ctx: Context, turn: TurnState) -> None:
         turn.adopt_timeout(normalise(record.options).timeout_seconds)
         gate = turn.deadline + turn.limits.grace
         deadline = min(gate, setup_ends)
+        await begin_task(ctx, turn, record, deadline)
         entry = await ensure_runtime_handle(ctx, turn, record, deadline, cleanup=turn.limits.cleanup)
         if entry is None:
             return
@@ -186,7 +193,9 @@ def _opened(record: SessionRecord) -> dict[str, Any]:
 def _submit(ctx: Context, turn: TurnState, entry: CacheEntry) -> Call[Done]:
     turn.enter(Phase.RUNNING)
     runtime = ctx.runtime(entry.record.agent)
-    request = TurnRequest(handle=entry.handle, prompt=turn.prompt, request_id=turn.id, permissions=ctx.permissions)
+    request = TurnRequest(
+        handle=entry.handle, prompt=turn.prompt, mode=turn.mode, request_id=turn.id, permissions=ctx.permissions
+    )
 
     async def submit() -> Done:
         if turn.stopping:  # a cause came after this task was started and before its first step
@@ -203,10 +212,11 @@ def _submit(ctx: Context, turn: TurnState, entry: CacheEntry) -> Call[Done]:
 
 
 async def _clean_up(ctx: Context, turn: TurnState, entry: CacheEntry | None, call: Call[Done] | None) -> CleanupState:
-    """Run the ladder and, beside it, write the terminal state; say whether the backend stopped in time."""
+    """Run the ladder and, beside it, write how the turn ended; say whether the backend stopped in time."""
     limits = turn.limits
     now = trio.current_time()
     save: Call[None] | None = None
+    end = None if turn.background is None else turn.background.settle(turn.decide("finished"))
     if turn.ephemeral_record is None and (turn.marked or turn.log[0].kind in {"failure", "deadline"}):
         deadline = now + limits.cleanup
         if (call is None or call.finished) and (entry is None or entry.record.mode == "persistent"):
@@ -226,8 +236,9 @@ async def _clean_up(ctx: Context, turn: TurnState, entry: CacheEntry | None, cal
         elif not stopped:
             entry.suspect = True
             ctx.trace("suspect", turn)
-    if save is not None:
-        await save.wait(now + limits.cleanup + limits.join)
+    for write in (save, end):
+        if write is not None:
+            await write.wait(now + limits.cleanup + limits.join)
     return "finished" if stopped else "deadline"
 
 

@@ -13,15 +13,17 @@ from ._errors import AcpError, TurnFailed, TurnTimedOut
 from ._events import TextDelta, ToolCall, Usage
 from ._outcomes import CleanupState, Completed, Failed, Outcome, Reply, Stopped, StoppedBy, TimedOut
 from ._requests import Request
+from ._timeouts import effective_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ._background import BackgroundTask
     from ._calls import Call
     from ._events import ContentBlock, Event
     from ._limits import Limits
     from ._records import SessionRecord
-    from .abc import Done
+    from .abc import Done, PromptMode
 
 CauseKind: TypeAlias = StoppedBy | Literal["deadline", "response", "failure"]
 
@@ -85,14 +87,17 @@ class TurnState(Request):
         record: SessionRecord | None = None,
         collect_only: bool = False,
         own_timeout: bool = False,
+        mode: PromptMode = "prompt",
     ) -> None:
         super().__init__(key, request_id)
         self.prompt = prompt
+        self.mode = mode
         self.limits = limits
         self.ephemeral_record = record
         self.phase = Phase.QUEUED
         self.started: float | None = None
         self.marked = False  # whether the stored state may say `running`
+        self.background: BackgroundTask | None = None
         self.submitted = False
         self.saw_event = False
         self.log: list[Cause] = []
@@ -141,8 +146,9 @@ class TurnState(Request):
 
     def adopt_timeout(self, seconds: float | None) -> None:
         """Take over the session's own timeout, if it has one and the turn was given none."""
-        if seconds is not None and not self._own_timeout:
-            self.limits = attrs.evolve(self.limits, turn=seconds)
+        own = self.limits.turn if self._own_timeout else None
+        turn = effective_timeout(of_turn=own, of_session=seconds, default=self.limits.turn)
+        self.limits = attrs.evolve(self.limits, turn=turn)
 
     def note(self, cause: Cause) -> None:
         """Append to the log and wake the actor.  The first entry decides the outcome."""
@@ -193,6 +199,8 @@ class TurnState(Request):
             self.saw_event = True
             if self.on_first_event is not None:
                 self.on_first_event()
+        if self.background is not None:
+            self.background.saw(event)
         if isinstance(event, TextDelta):
             self._texts.append(event.text)
         elif isinstance(event, ToolCall):

@@ -1,4 +1,4 @@
-"""What you may implement: runtimes, transports, stores, permission policies, instruments.
+"""What you may implement: runtimes, transports, stores, ledgers, permission policies, instruments.
 
 Everything the session manager knows about an agent goes through `Runtime`;
 everything `AcpRuntime` knows about a network goes through `Transport`.
@@ -17,6 +17,7 @@ import attrs
 from ._errors import UnsupportedControl
 from ._events import ContentBlock, Event, ToolCall, Usage
 from ._records import Mode, Owner, RuntimeOptions, SessionRecord, SessionState
+from ._tasks import TaskOutcome, TaskRecord, TaskStatus
 from ._trace import TraceRecord
 
 __all__ = [
@@ -29,18 +30,23 @@ __all__ = [
     "EventSink",
     "Handle",
     "Instrument",
+    "Ledger",
     "Mode",
     "Mutate",
     "Owner",
     "PermissionOption",
     "PermissionPolicy",
     "PermissionRequest",
+    "PromptMode",
     "Runtime",
     "RuntimeOptions",
     "RuntimeStatus",
     "SessionRecord",
     "SessionState",
     "SessionStore",
+    "TaskOutcome",
+    "TaskRecord",
+    "TaskStatus",
     "TraceRecord",
     "Transport",
     "TurnRequest",
@@ -139,21 +145,27 @@ class EventSink(Protocol):
         """
 
 
+PromptMode: TypeAlias = Literal["prompt", "steer"]
+"""What a prompt is for; ``steer`` corrects the work of the turn before."""
+
+
 @attrs.frozen(kw_only=True)
 class TurnRequest:
     """What `Runtime.run_turn` is asked for.
 
     Attributes:
         handle: Where.
-        prompt: The user's message.
+        prompt: The user's message: its text, then its attachments.
         request_id: Unique for each turn.
         permissions: Who answers the agent's requests for permission.
+        mode: What the prompt is for.
     """
 
     handle: Handle
     prompt: tuple[ContentBlock, ...]
     request_id: str
     permissions: PermissionPolicy
+    mode: PromptMode = "prompt"
 
 
 @attrs.frozen(kw_only=True)
@@ -218,6 +230,14 @@ class Runtime(ABC):
     ) -> None:
         """Release everything."""
 
+    def healthy(self) -> bool:
+        """Whether it can open sessions now, as far as it knows without waiting; raising counts as no.
+
+        An unhealthy runtime is asked for nothing new, so one that cannot be
+        sure says yes and lets `ensure_session` find out.
+        """
+        return True
+
     @abstractmethod
     async def ensure_session(self, request: EnsureRequest) -> Handle:
         """Open a backend session, or resume the one asked for.
@@ -237,6 +257,10 @@ class Runtime(ABC):
 
         If cancelled, the backend may still be working: the manager asks for
         its end with `cancel`, before it cancels this.
+
+        Raises:
+            UnsupportedContent: the backend does not take an attachment; nothing was submitted.
+            AcpError: `retryable` only if it is certain that nothing was submitted.
         """
 
     @abstractmethod
@@ -342,6 +366,50 @@ class SessionStore(ABC):
     @abstractmethod
     async def list(self) -> tuple[SessionRecord, ...]:
         """Return every record, ordered by key.  If cancelled, nothing happened.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+
+
+# -- ledgers ------------------------------------------------------------------
+
+
+class Ledger(ABC):
+    """Keeps a `TaskRecord` for each turn of a session that works on another session's behalf.
+
+    An async context manager that the session manager enters and leaves.  No
+    turn depends on it: what it raises is logged and counted, and whoever calls
+    it gives up after some seconds.  A terminal record that could not be put is
+    put again later.
+    """
+
+    async def __aenter__(self) -> Ledger:
+        """Get ready; touch nothing yet."""
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Release everything."""
+
+    @abstractmethod
+    async def put(self, task: TaskRecord) -> None:
+        """Keep a task, in place of what is kept under its `run_id`; but a task that has ended stays as it is.
+
+        So putting a terminal record is idempotent, and a late word about
+        progress harms nothing.  If cancelled, it happened or not, as a whole;
+        one that works in a thread may still do it, but before any later put.
+
+        Raises:
+            StoreError: it cannot be written; nothing changed.
+        """
+
+    @abstractmethod
+    async def list(self, *, open_only: bool = False) -> tuple[TaskRecord, ...]:
+        """Return every task that is kept, or those that have not ended; oldest first.
+
+        If cancelled, nothing happened.
 
         Raises:
             StoreError: they cannot be read.

@@ -10,15 +10,16 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.original.kit import KEY, manager_with, record, requests
-from tests.turn_kit import SETTINGS
+from tests.turn_kit import SETTINGS, J
 from trio_acp import Completed, TurnFailed
 from trio_acp.abc import Identity, RuntimeStatus
-from trio_acp.testing import FakeRuntime, Hang, Raise, Run, Swallow
+from trio_acp.testing import FakeRuntime, Hang, Raise, Run, Sleep, Swallow
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from trio_acp.abc import EnsureRequest, Handle
+    from trio_acp.testing.fake import Step
 
 FRESH = RuntimeStatus(summary="well", session_id="s-2", agent_session_id="a-2", record_id="r-2")
 PENDING = Identity(state="pending", session_id="s-1")
@@ -79,6 +80,13 @@ async def test_ids_survive_a_backend_that_tells_none(autojump_clock: MockClock) 
         assert ("resolved", "s-1", "a-1") == ids(store.stored().identity)[:3]
 
 
+async def test_opening_a_session_again_takes_nothing_back(autojump_clock: MockClock) -> None:
+    """What was confirmed stays so, and by whom: the ids of a handle that was just opened are not confirmed."""
+    async with manager_with(FakeRuntime(), record(session_id="s-1")) as (manager, store):
+        await manager.session(KEY).prompt("x")
+        assert ("resolved", "s-1", None, None, "status") == ids(store.stored().identity)
+
+
 async def test_a_oneshot_learns_its_ids_before_it_is_closed(autojump_clock: MockClock) -> None:
     """Afterwards nobody can be asked any more; what was told is stored."""
     runtime = FakeRuntime(reports=FRESH)
@@ -113,6 +121,7 @@ async def test_a_late_status_does_not_write_over_a_session_that_began_anew(autoj
         await manager.session(KEY).prompt("x")
         await wait_all_tasks_blocked()
         await manager.start_session(KEY, agent="codex", fresh=True)
+        assert J == trio.current_time()
         fresh = store.stored().identity
         await trio.sleep(20)
         assert ("fake-2", None) == ids(store.stored().identity)[1:3]
@@ -186,15 +195,16 @@ async def test_a_restart_leaves_the_others_alone(stored: Any, autojump_clock: Mo
 async def test_one_session_that_hangs_does_not_keep_others_from_being_reconciled(autojump_clock: MockClock) -> None:
     """Each has its own deadline, and several are asked at once."""
 
-    def ensure(request: EnsureRequest) -> list[Hang]:
-        return [Hang()] if request.key == "k0" else []
+    def ensure(request: EnsureRequest) -> list[Step]:
+        return [Hang()] if request.key == "k0" else [Sleep(1)]
 
     runtime = FakeRuntime(ensure=ensure, reports=lambda handle: RuntimeStatus(summary="well", session_id="s-1"))
     records = [record(f"k{n}", identity=PENDING) for n in range(9)]
     async with manager_with(runtime, *records) as (manager, _):
-        report = await manager.reconcile_identities(concurrency=2)
+        report = await manager.reconcile_identities(concurrency=3)
         assert (9, 8, 1) == (report.checked, report.resolved, report.failed)
-        assert trio.current_time() <= SETTINGS.limits.setup + 1
+        assert SETTINGS.limits.setup == trio.current_time()
+        assert 4 == max(call.time for call in runtime.calls if call.name == "status")
 
 
 # -- for people ---------------------------------------------------------------

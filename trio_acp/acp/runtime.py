@@ -13,6 +13,7 @@ from .._errors import RequestFailed, SessionInitFailed
 from .._service import ServiceScope, shielded
 from ..abc import Handle, RuntimeStatus
 from ..transports._checks import require_seconds
+from .attachments import check_offered
 from .link import AcpHandle, Link
 from .schema import (
     CloseSessionRequest,
@@ -193,8 +194,10 @@ class AcpRuntime(RuntimeControls):
         return AcpHandle(key=request.key, session_id=session.id, cwd=cwd, link=link, session=session)
 
     async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
-        """Send the prompt and its updates into `events`: see `abc.Runtime`."""
-        return await self._session(request.handle).run_turn(request, events)
+        """Send the prompt, to steer or not, and its updates into `events`: see `abc.Runtime`."""
+        assert isinstance(request.handle, AcpHandle)
+        check_offered(request.prompt, request.handle.link.agent.agent_capabilities.prompt_capabilities)
+        return await request.handle.session.run_turn(request, events)
 
     async def cancel(self, handle: Handle, reason: str) -> None:
         """Send ``session/cancel`` and wait for the prompt's answer: see `abc.Runtime`."""

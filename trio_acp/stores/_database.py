@@ -11,17 +11,20 @@ import os
 import sqlite3
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from .._errors import StoreError, UsageError
 from ._rows import PUT, SELECT, from_row, to_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from .._records import SessionRecord
     from ..abc import Mutate
+
+_T = TypeVar("_T")
 
 _APPLICATION_ID: Final = 0x74414350
 """Stamps a file as ours ("tACP"), so that another program's database is never written to."""
@@ -48,6 +51,27 @@ MIGRATIONS: Final = (
     "ALTER TABLE sessions ADD COLUMN requester TEXT",
     "ALTER TABLE sessions ADD COLUMN label TEXT",
     "ALTER TABLE sessions ADD COLUMN processes TEXT NOT NULL DEFAULT '[]'",
+    """
+    CREATE TABLE tasks (
+        run_id TEXT NOT NULL PRIMARY KEY,
+        requester TEXT NOT NULL,
+        session TEXT NOT NULL,
+        label TEXT,
+        task TEXT NOT NULL,
+        status TEXT NOT NULL CHECK (status IN ('running', 'succeeded', 'failed', 'timed_out', 'cancelled')),
+        started REAL NOT NULL,
+        last_event REAL,
+        ended REAL CHECK ((ended IS NULL) = (status = 'running')),
+        error TEXT,
+        progress TEXT,
+        summary TEXT,
+        outcome TEXT,
+        owner_pid INTEGER,
+        owner_start_time INTEGER,
+        owner_boot_id TEXT,
+        owner_manager_id TEXT
+    )
+    """,
 )
 """One statement each; a file's `user_version` is how many of them it has had.  Append, never edit."""
 
@@ -62,6 +86,12 @@ _DELETE: Final = "DELETE FROM sessions WHERE key = ?"
 # Closing any descriptor of a file drops every POSIX lock that the process has on it, SQLite's included.
 # So a file may be created, and its descriptor closed, only while no other store of this process opens it.
 _creating = threading.Lock()
+
+
+class Execute(Protocol):
+    """Runs one statement to its end and returns its rows."""
+
+    def __call__(self, sql: str, values: tuple[Any, ...] = (), /) -> list[tuple[Any, ...]]: ...
 
 
 class Database:
@@ -103,6 +133,20 @@ class Database:
                     self._execute(connection, PUT, to_row(new))
                 self._execute(connection, "COMMIT")  # of nothing, it writes nothing
             return new
+
+    def query(self, operation: str, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows that one statement finds."""
+        with self._job(), self._failures(operation):
+            return self._execute(self._open(), sql, values)
+
+    def transact(self, operation: str, work: Callable[[Execute], _T]) -> _T:
+        """Do work in one transaction; whatever it raises, nothing changed."""
+        with self._job(), self._failures(operation):
+            connection = self._open()
+            self._execute(connection, "BEGIN IMMEDIATE")
+            result = work(partial(self._execute, connection))
+            self._execute(connection, "COMMIT")
+            return result
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

@@ -1,38 +1,19 @@
-"""A store in an SQLite file, which survives the process and may be shared by several.
-
-Jobs go to a worker thread through a limiter with a single token, so they run
-one after the other in the order of the calls, although none of them is waited
-for longer than its caller wants: a job whose caller was cancelled is left to
-finish in its thread, and the next one starts after it.
-"""
+"""A store in an SQLite file, which survives the process and may be shared by several."""
 
 from __future__ import annotations
 
-import logging
-import math
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-import trio
-
-from .._errors import InvalidOption, UsageError
-from .._service import shielded
 from ..abc import SessionStore
 from ._database import Database
+from ._file import DatabaseFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import os
     from types import TracebackType
 
     from .._records import SessionRecord
     from ..abc import Mutate
-
-_T = TypeVar("_T")
-_log = logging.getLogger(__name__)
-
-_CLOSE_LIMIT = 5.0
-"""Seconds that leaving allows, beyond `busy_timeout`, for the disk."""
 
 
 class SQLiteStore(SessionStore):
@@ -62,28 +43,11 @@ class SQLiteStore(SessionStore):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 2.0) -> None:
-        if os.fspath(path) in {"", ":memory:"}:
-            raise InvalidOption("SQLiteStore keeps a file; use MemoryStore to keep none", detail="invalid-path")
-        if not 0 < busy_timeout < math.inf:
-            raise InvalidOption(
-                f"busy_timeout must be finite and more than 0 seconds, not {busy_timeout!r}",
-                detail="invalid-busy_timeout",
-            )
-        try:
-            self._path = Path(path).expanduser().absolute()
-        except RuntimeError as error:
-            raise InvalidOption(f"cannot expand {os.fspath(path)!r}: {error}", detail="invalid-path") from error
-        self._busy_timeout = busy_timeout
-        self._limiter = trio.CapacityLimiter(1)
-        self._database: Database | None = None
+        self._file = DatabaseFile(path, busy_timeout, "SQLiteStore", without="MemoryStore")
 
     async def __aenter__(self) -> SQLiteStore:
         """Get ready; the file is not touched before the first call."""
-        if self._database is not None:
-            raise UsageError(f"the store of {self._path} is in use already", detail="store-in-use")
-        # Both anew: should an earlier job never have ended, it keeps its own.
-        self._limiter = trio.CapacityLimiter(1)
-        self._database = Database(self._path, self._busy_timeout)
+        self._file.enter()
         return self
 
     async def __aexit__(
@@ -93,13 +57,7 @@ class SQLiteStore(SessionStore):
 
         If cancelled, it does so all the same: within `busy_timeout` plus 5 seconds.
         """
-        database, self._database = self._database, None
-        assert database is not None
-        database.leaving = True
-        with shielded(self._busy_timeout + _CLOSE_LIMIT) as scope:
-            await trio.to_thread.run_sync(database.close, abandon_on_cancel=True, limiter=self._limiter)
-        if scope.cancelled_caught:
-            _log.warning("%s is left open: a job in a thread does not end, it will close the file", self._path)
+        await self._file.leave()
 
     async def read(self, key: str) -> SessionRecord | None:
         """Return the record under a canonical key, or None.
@@ -109,7 +67,7 @@ class SQLiteStore(SessionStore):
         Raises:
             StoreError: it cannot be read.
         """
-        return await self._run(lambda database: database.read(key))
+        return await self._file.run(lambda database: database.read(key))
 
     async def update(self, key: str, mutate: Mutate) -> SessionRecord | None:
         """Replace a record by ``mutate(record)`` in one transaction; return what is stored then.
@@ -122,7 +80,7 @@ class SQLiteStore(SessionStore):
             StoreError: it cannot be read or written; nothing changed.
             UsageError: `mutate` returned a record with another key.
         """
-        return await self._run(lambda database: database.update(key, mutate))
+        return await self._file.run(lambda database: database.update(key, mutate))
 
     async def list(self) -> tuple[SessionRecord, ...]:
         """Return every record, ordered by key.
@@ -132,10 +90,4 @@ class SQLiteStore(SessionStore):
         Raises:
             StoreError: they cannot be read.
         """
-        return await self._run(Database.read_all)
-
-    async def _run(self, job: Callable[[Database], _T]) -> _T:
-        database = self._database
-        if database is None:
-            raise UsageError(f"the store of {self._path} must be entered first", detail="store-not-entered")
-        return await trio.to_thread.run_sync(job, database, abandon_on_cancel=True, limiter=self._limiter)
+        return await self._file.run(Database.read_all)

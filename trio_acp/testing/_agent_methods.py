@@ -143,7 +143,7 @@ class Methods:
             offered["close"] = {}
         capabilities = {
             "loadSession": agent.load,
-            "promptCapabilities": {"image": True, "embeddedContext": True},
+            "promptCapabilities": dict.fromkeys(sorted(agent.accepts), True),
             "sessionCapabilities": offered,
         }
         return {

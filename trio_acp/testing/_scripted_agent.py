@@ -41,6 +41,7 @@ class ScriptedAgent:
         id_prefix: How the ids of its sessions begin.
         replay_after_load: Replay the history after the response of ``session/load``, as one real agent does.
         early_update: Send an update before the response of ``session/new``, as three real agents do.
+        accepts: The prompt capabilities to announce: ``image``, ``audio``, ``embeddedContext``.
         config: Offer configuration options: `CONFIG`, one of which is the mode.
         log: Everything it received, in order.
         violations: What a client must not do and did, one text each: a second prompt for a session while one
@@ -64,6 +65,7 @@ class ScriptedAgent:
     replay_after_load: bool = False
     early_update: bool = False
     config: bool = False
+    accepts: frozenset[str] = frozenset({"image", "embeddedContext"})
     log: list[Received] = attrs.field(factory=list, init=False)
     violations: list[str] = attrs.field(factory=list, init=False)
     exit_code: int | None = attrs.field(default=None, init=False)

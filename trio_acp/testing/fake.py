@@ -94,6 +94,7 @@ class FakeRuntime(Runtime):
         offers: What `capabilities` says; default: both controls, and any key.
         quiet: What `is_quiet` says.
         resumes: What `can_resume` says.
+        well: What `healthy` says.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class FakeRuntime(Runtime):
         offers: Capabilities | None = None,
         quiet: bool = False,
         resumes: bool = True,
+        well: bool = True,
     ) -> None:
         self.turn, self.ensure = turn, ensure
         self.on_cancel, self.on_close, self.on_status = cancel, close, status
@@ -115,6 +117,7 @@ class FakeRuntime(Runtime):
         self.offers = offers or Capabilities(controls=frozenset({"session/set_mode", "session/set_config_option"}))
         self.quiet = quiet
         self.resumes = resumes
+        self.well = well
         self.calls: list[FakeCall] = []
         self.open: set[Handle] = set()
         self.dead: set[Handle] = set()
@@ -184,6 +187,10 @@ class FakeRuntime(Runtime):
     async def _control(self, name: str, handle: Handle, detail: object) -> None:
         self._note(name, handle, detail)
         await self._do(self.on_control(detail) if callable(self.on_control) else self.on_control, None, None)
+
+    def healthy(self) -> bool:
+        """Return what it was told to say."""
+        return self.well
 
     def is_alive(self, handle: Handle) -> bool:
         """Whether the handle was not put into `dead`."""

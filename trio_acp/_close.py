@@ -1,0 +1,121 @@
+"""Closing a session: its handle, and if told so its metadata or what it would be resumed by."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from ._errors import BackendMissing, StoreError
+from ._keys import missing
+from ._resolve import read_by
+from ._retry import backend_is_gone
+
+if TYPE_CHECKING:
+    from ._cache import CacheEntry
+    from ._context import Context
+    from ._records import SessionRecord
+    from ._requests import Control
+    from .abc import Mutate
+
+
+@attrs.frozen
+class CloseReport:
+    """What `Session.close` did.
+
+    Attributes:
+        closed: Whether a backend session was open and has been closed properly.
+        notice: What went wrong with closing it, if something did that was to be tolerated.
+        forgotten: Whether the stored metadata was deleted.
+    """
+
+    closed: bool
+    notice: str | None = None
+    forgotten: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class CloseWish:
+    """What `Session.close` was asked for besides closing; see there."""
+
+    forget: bool = False
+    discard: bool = False
+    allow_backend_unavailable: bool = False
+    require_session: bool = True
+
+
+async def close_in_lane(ctx: Context, control: Control, reason: str, wish: CloseWish) -> CloseReport | None:
+    """Close the session's handle, if it has one, then change its metadata as wished.
+
+    The handle is out of the cache from the first step on, and its slot free
+    once the runtime's `close` has ended, however that ended.  No backend is
+    opened in order to be closed.
+
+    Raises:
+        SessionMissing: there is no such session.
+        StoreError: its metadata cannot be read, or written as wished.
+        AcpError: the runtime did not close it; the metadata is untouched.
+    """
+    entry = ctx.cache.take_out(control.key)
+    closed, notice = False, None
+    if entry is not None:
+        notice = await _close(ctx, entry, reason, wish)
+        closed = notice is None
+    else:
+        deadline = trio.current_time() + ctx.settings.limits.cleanup
+        record = await control.interruptibly(math.inf, read_by, ctx, control.key, deadline)
+        if control.stopping:
+            return None
+        if record is None:
+            if wish.require_session:
+                raise missing(control.key)
+            return CloseReport(closed=False)
+        notice = _unregistered(ctx, record)
+    if wish.forget:
+        await _write(ctx, control.key, lambda _: None)
+    elif wish.discard:
+        await _write(ctx, control.key, _begin_anew(ctx, control.key))
+    return CloseReport(closed, notice, forgotten=wish.forget)
+
+
+async def _close(ctx: Context, entry: CacheEntry, reason: str, wish: CloseWish) -> str | None:
+    runtime = ctx.runtime(entry.record.agent)
+    error = await ctx.try_close(runtime, entry.handle, reason, ctx.settings.limits.cleanup)
+    if error is None:
+        return None
+    if wish.allow_backend_unavailable and backend_is_gone(error, discarding=wish.discard):
+        return str(error)
+    raise error
+
+
+def _unregistered(ctx: Context, record: SessionRecord) -> str | None:
+    """Return why whatever its backend still has of the session will stay there."""
+    try:
+        ctx.runtime(record.agent)
+    except BackendMissing as error:
+        return str(error)
+    return None
+
+
+def _begin_anew(ctx: Context, key: str) -> Mutate:
+    """Return the change after which nothing can be resumed; what could not be written earlier goes with it."""
+    changes = {
+        **ctx.unsaved.get(key, {}),
+        "session_id": None,
+        "agent_session_id": None,
+        "state": "idle",
+        "owner": None,
+        "last_error": None,
+        "last_activity": ctx.wall_clock(),
+    }
+    return lambda old: None if old is None else attrs.evolve(old, **changes)
+
+
+async def _write(ctx: Context, key: str, mutate: Mutate) -> None:
+    with trio.move_on_after(ctx.settings.limits.cleanup):
+        await ctx.store.update(key, mutate)
+        ctx.unsaved.pop(key, None)
+        return
+    raise StoreError(f"changing the metadata of {key!r} took too long", detail="store-timeout")
