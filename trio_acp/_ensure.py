@@ -10,7 +10,7 @@ import trio
 
 from ._cache import CacheEntry
 from ._claims import claim_row
-from ._errors import AcpError, TurnFailed
+from ._errors import AcpError, SessionInitFailed, TurnFailed
 from ._identity import from_ensure, ids_of, merge, resume_id
 from ._keys import missing
 from ._refresh import is_well, listen
@@ -178,7 +178,8 @@ async def _open(
         if call.ok and handle is not None:
             ctx.capacity.opened(slot, handle)
             return handle, origin
-        error = as_acp_error(call.error) if call.error is not None else AcpError("the runtime returned no handle")
+        nothing = RuntimeError("it returned no handle")
+        error = as_acp_error(call.error or nothing, SessionInitFailed)
         if resume is None or error.detail != "resume-failed" or not begin_anew:
             ctx.capacity.release(slot)
             raise error

@@ -312,10 +312,10 @@ class TurnState(Request):
         return True
 
 
-def as_acp_error(error: Exception) -> AcpError:
-    """Return the error itself if it is one of ours, else a `TurnFailed` caused by it."""
+def as_acp_error(error: Exception, kind: type[AcpError] = TurnFailed) -> AcpError:
+    """Return the error itself if it is one of ours, else one of this kind, caused by it."""
     if isinstance(error, AcpError):
         return error
-    failure = TurnFailed(f"the adapter failed: {error!r}", detail="adapter-error")
+    failure = kind(f"the adapter failed: {error!r}", detail="adapter-error")
     failure.__cause__ = error
     return failure
