@@ -24,8 +24,8 @@ from ._explorer import replay as replay
 from ._guard import Forbidden as Forbidden
 from ._report import Finding as Finding
 from ._report import Report as Report
-from ._run import Scenario as Scenario
 from ._run import Step as Step
+from ._scenario import Scenario as Scenario
 from ._steering import Unsteerable as Unsteerable
 from ._tape import BadTape as BadTape
 from ._tape import Tape as Tape

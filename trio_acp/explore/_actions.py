@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ._case import Case
 
@@ -38,7 +41,12 @@ class Cancel:
 
 @attrs.frozen
 class Interrupt:
-    """Press Ctrl-C: `KeyboardInterrupt`, delivered as Trio delivers it, to the scenario's own task."""
+    """Press Ctrl-C: `KeyboardInterrupt` is raised in the scenario's own task, at its next checkpoint.
+
+    That is how Trio delivers it when no unprotected code is running; in the
+    middle of other tasks' code, where a real one may strike, it does not
+    come.  A run that it ends is no failure.  Only in the main thread.
+    """
 
     @property
     def name(self) -> str:
@@ -86,6 +94,9 @@ class Jump:
 class Raise:
     """Have a callable raise at its n-th entry, for every n.
 
+    An async callable raises when it is called, not when it is awaited.  It
+    replaces an attribute: what has kept the callable itself is not reached.
+
     Attributes:
         owner: The class, module or object that has it.
         attribute: Its name there.
@@ -100,6 +111,29 @@ class Raise:
     def name(self) -> str:
         """How tapes call it."""
         return f"raise:{getattr(self.owner, '__qualname__', type(self.owner).__qualname__)}.{self.attribute}"
+
+    @contextmanager
+    def patched(self, enter: Callable[[], bool]) -> Iterator[None]:
+        """Until the end of the block, have each call ask `enter` whether it is to raise."""
+        kept = inspect.getattr_static(self.owner, self.attribute)
+        mine = self.attribute in vars(self.owner)
+        wrap = type(kept) if isinstance(kept, staticmethod | classmethod) else None
+        original = kept.__func__ if wrap is not None else getattr(self.owner, self.attribute)
+
+        @functools.wraps(original)
+        def passing(*args: Any, **kwargs: Any) -> Any:
+            if enter():
+                raise self.error()
+            return original(*args, **kwargs)
+
+        setattr(self.owner, self.attribute, passing if wrap is None else wrap(passing))
+        try:
+            yield
+        finally:
+            if mine:
+                setattr(self.owner, self.attribute, kept)
+            else:
+                delattr(self.owner, self.attribute)
 
 
 Action: TypeAlias = Cancel | Interrupt | Call | Jump | Raise

@@ -19,11 +19,12 @@ class Case:
         strikes: What has been done to it so far; empty if nothing was.
     """
 
-    def __init__(self, *, has_scope: bool = False) -> None:
+    def __init__(self, jump: Callable[[float], None], *, has_scope: bool = False) -> None:
         self.has_scope = has_scope
         """Whether the scenario asks for its scope; known from an earlier run."""
+        self.jump = jump
+        """Lets seconds pass."""
         self.strikes: list[Strike] = []
-        self.jump: Callable[[float], None] = lambda seconds: None
         self._scope = trio.CancelScope()
         self._whole = trio.CancelScope()
         self._events: dict[str, Callable[[], object]] = {}
@@ -50,7 +51,7 @@ class Case:
         self._events[event] = function
 
     def state(self, function: Callable[[], str]) -> None:
-        """Have `function` name the state the scenario is in, for the table of what was tried where."""
+        """Have `function`, synchronous, name the state the scenario is in, for the table of what was tried where."""
         self._state = function
 
     # -- for actions --

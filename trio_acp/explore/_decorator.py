@@ -5,20 +5,28 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from ._explorer import Plan, explore
-from ._run import Scenario
+from ._explorer import Plan, explore, replay
+from ._report import Report
+from ._scenario import Scenario
+from ._tape import Tape
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ._actions import Action
-    from ._report import Report
+    from ._case import Case
+    from ._report import Finding
 
-TAPES = Path(".trio-acp") / "tapes"
+TAPES: Final = Path(".trio-acp") / "tapes"
 """Where tapes of failures are kept, below the current directory."""
+
+REPLAY: Final = "TRIO_ACP_REPLAY"
+"""The environment variable with the tape that explored tests play, instead of exploring."""
 
 
 class ExplorationFailed(AssertionError):
@@ -36,7 +44,7 @@ class ExplorationFailed(AssertionError):
 def explored(
     *actions: Action, plan: Plan | None = None, max_steps: int = 50_000
 ) -> Callable[[Callable[..., Awaitable[object]]], Callable[..., None]]:
-    """Make an async function, whose first parameter is a `Case`, a synchronous test that explores it.
+    """Make an async function with a parameter `case` a synchronous test that explores it.
 
     ::
 
@@ -49,8 +57,9 @@ def explored(
             assert pool.free == 1
 
     Works with pytest and every other runner: what it returns is a plain
-    function.  Further parameters stay, so fixtures may be used; they are made
-    once, not for each run.
+    function.  Other parameters stay, so `self`, parametrization and fixtures
+    work, but for fixtures of pytest-trio, which belong to a run of its own.
+    They are made once, not for each run, which must leave them as they were.
 
     Args:
         actions: What is done to it.
@@ -60,37 +69,51 @@ def explored(
     Raises:
         ExplorationFailed: by the test, if anything was found.
         Forbidden: by the test, if it uses a thread, a process or a real socket.
+        TypeError: the function has no parameter `case`.
     """
 
     def decorate(function: Callable[..., Awaitable[object]]) -> Callable[..., None]:
-        scenario = Scenario(function, function.__name__, actions, max_steps)
+        signature = inspect.signature(function)
+        if "case" not in signature.parameters:
+            raise TypeError(f"{function.__qualname__} needs a parameter named case")
+        others = [parameter for name, parameter in signature.parameters.items() if name != "case"]
 
         @functools.wraps(function)
         def test(*args: Any, **kwargs: Any) -> None:
             __tracebackhide__ = True
-            bound = Scenario(functools.partial(_with, function, args, kwargs), scenario.name, actions, max_steps)
-            report = explore(bound, plan)
-            if report.findings:
-                raise ExplorationFailed(_message(report, function), report)
 
-        _, *others = inspect.signature(function).parameters.values()
+            def play(case: Case) -> Awaitable[object]:
+                return function(*args, case=case, **kwargs)
+
+            scenario = Scenario(play, function.__name__, actions, max_steps)
+            if tape := os.environ.get(REPLAY):
+                finding = replay(scenario, Tape.load(tape))
+                report = Report(scenario.name, findings=[finding] if finding else [])
+                text = str(finding)
+            else:
+                report = explore(scenario, plan)
+                text = "\n".join(_save(finding, function, alone=not others) for finding in report.findings)
+            if report.findings:
+                raise ExplorationFailed(f"\n{text}", report)
+
         # pytest asks for the parameters, and would take the case for a fixture.
-        vars(test).update(__signature__=inspect.Signature(others), scenario=scenario)
+        vars(test)["__signature__"] = signature.replace(parameters=others, return_annotation=None)
+        if not others:
+            vars(test)["scenario"] = Scenario(function, function.__name__, actions, max_steps)
         return test
 
     return decorate
 
 
-def _with(function: Callable[..., Awaitable[object]], args: Any, kwargs: Any, case: Any) -> Awaitable[object]:
-    return function(case, *args, **kwargs)
-
-
-def _message(report: Report, function: Callable[..., object]) -> str:
+def _save(finding: Finding, function: Callable[..., object], *, alone: bool) -> str:
+    """Keep a finding's tape; return the text that tells of both."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+    name = re.sub(r"[^\w.-]+", "-", f"{test or function.__name__}-{finding.kind}")
+    path = TAPES / f"{name}.json"
     TAPES.mkdir(parents=True, exist_ok=True)
-    file = Path(os.path.relpath(inspect.getsourcefile(function) or "."))
-    lines = [""]
-    for finding in report.findings:
-        path = TAPES / f"{report.scenario}-{finding.kind}.json"
-        path.write_text(finding.tape.dumps(), "utf-8")
-        lines += [str(finding), "", f"replay it: trio-acp explore {file}::{report.scenario} --replay {path}", ""]
-    return "\n".join(lines)
+    path.write_text(finding.tape.dumps(), "utf-8")
+    file = os.path.relpath(inspect.getsourcefile(function) or ".")
+    command = ["trio-acp", "explore", f"{file}::{function.__name__}", "--replay", str(path)]
+    if not alone:  # only pytest can make its arguments
+        command = ["env", f"{REPLAY}={path}", "pytest", test or file]
+    return f"{finding}\n\nits tape: {path}\nreplay it: {shlex.join(command)}\n"

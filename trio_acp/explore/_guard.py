@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
+import signal
 import sys
 import threading
 import warnings
 import weakref
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from types import AsyncGeneratorType
 
 _FORBIDDEN: Final = {
+    # By the names that Python gives to these acts: see "Audit events table" in its documentation.
     "socket.__new__": "it makes a real socket; connect its ends with trio.testing.memory_stream_pair()",
     "_thread.start_new_thread": "it starts a thread, which virtual time cannot control",
     "_thread.start_joinable_thread": "it starts a thread, which virtual time cannot control",
@@ -26,14 +28,16 @@ _FORBIDDEN: Final = {
     "os.forkpty": "it forks the process",
 }
 
-_DESCRIPTORS: Final = Path("/proc/self/fd")
+_DESCRIPTORS: Final = "/proc/self/fd"
+_RUNS_PER_SWEEP: Final = 100
 
 
 class Forbidden(RuntimeError):
     """The scenario uses something that cannot be explored; the message says what."""
 
 
-_guarded: list[Guard] = []
+_guarded: Final[list[Guard]] = []
+_one_at_a_time: Final = threading.RLock()  # warnings, garbage and unraisable exceptions belong to the whole process
 
 
 @functools.cache
@@ -61,6 +65,7 @@ class Guard:
         self._noise: list[str] = []
         self._generators: weakref.WeakSet[AsyncGeneratorType[Any, Any]] = weakref.WeakSet()
         self._descriptors = 0
+        self._runs = 0
 
     def refuse(self, why: str) -> None:
         """Remember a forbidden act, and prevent it.
@@ -73,35 +78,52 @@ class Guard:
             raise Forbidden(why)
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watch until the end of the block; garbage is collected at the end of each run, and only there."""
+    def watching(self, *, interrupts: bool = False) -> Iterator[None]:
+        """Watch until the end of the block; garbage is collected at the end of each run, and only there.
+
+        Another thread's watch is waited for.  All that is changed is put back.
+
+        Args:
+            interrupts: Whether SIGINT will be raised.
+
+        Raises:
+            Forbidden: it will, and this is not the main thread.
+        """
+        if interrupts and threading.current_thread() is not threading.main_thread():
+            raise Forbidden("Interrupt raises SIGINT, which reaches the main thread only; explore there")
         _install()
-        hook, collects = sys.unraisablehook, gc.isenabled()
-        sys.unraisablehook = self._unraisable
-        gc.disable()
-        _guarded.append(self)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("always", ResourceWarning)
-                warnings.simplefilter("always", RuntimeWarning)
-                warnings.showwarning = self._warning
+        with _one_at_a_time, _put_back(interrupts=interrupts), warnings.catch_warnings():
+            gc.collect()  # what is left of earlier doings is not this scenario's
+            gc.disable()
+            sys.unraisablehook = self._unraisable
+            if interrupts:
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # Trio respects every other handler
+            warnings.simplefilter("always", ResourceWarning)
+            warnings.filterwarnings("always", r"coroutine .* was never awaited", RuntimeWarning)
+            warnings.showwarning = functools.partial(self._warning, warnings.showwarning)
+            _guarded.append(self)
+            try:
                 yield
-        finally:
-            _guarded.remove(self)
-            sys.unraisablehook = hook
-            if collects:
-                gc.enable()
+            finally:
+                _guarded.remove(self)
 
     def _unraisable(self, unraisable: Any) -> None:
-        self._noise.append(f"{unraisable.err_msg or 'exception ignored'}: {unraisable.exc_value!r}")
+        where = getattr(unraisable.object, "__qualname__", type(unraisable.object).__qualname__)
+        self._noise.append(f"an exception in {where} had nowhere to go: {unraisable.exc_value!r}")
 
-    def _warning(self, message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        self._noise.append(f"{category.__name__}: {message}")
+    def _warning(self, show: Any, message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+        if issubclass(category, ResourceWarning) or "was never awaited" in str(message):
+            self._noise.append(f"{category.__name__}: {message}")
+        else:
+            show(message, category, *args, **kwargs)
 
     # -- one run --
 
     def begin(self) -> None:
         """Note what there is before a run."""
+        self._runs += 1
+        if self._runs % _RUNS_PER_SWEEP == 0:
+            gc.collect(1)  # what an error's traceback held on to when its run ended
         self.refused = None
         self._noise.clear()
         self._generators.clear()
@@ -109,7 +131,7 @@ class Guard:
 
     @contextmanager
     def scenario(self) -> Iterator[None]:
-        """Enclose the scenario itself, in its Trio run."""
+        """Enclose the scenario itself, in its Trio run, which puts the hooks for generators back."""
         first, last = sys.get_asyncgen_hooks()
 
         def started(generator: AsyncGenerator[Any, Any]) -> None:
@@ -133,23 +155,38 @@ class Guard:
         )
 
     def forget(self) -> None:
-        """Collect what a crashed run has left, and do not count it: that complains is our doing."""
+        """Collect what a crashed run has left, and do not count it: that it complains is our doing."""
+        self.inside = False
         self._generators.clear()
         gc.collect()
         self._noise.clear()
         self._descriptors = _count_descriptors()
 
     def end(self) -> list[str]:
-        """Return what a run has left behind."""
+        """Return what a run has left behind; nothing may hold on to its tasks any more."""
         gc.collect(0)
         leaks = list(self._noise)
         if (more := _count_descriptors() - self._descriptors) > 0:
-            leaks.append(f"{more} file descriptors were not closed")
+            leaks.append(f"file descriptors were not closed: {more}")
         return leaks
+
+
+@contextmanager
+def _put_back(*, interrupts: bool) -> Iterator[None]:
+    hook, collects = sys.unraisablehook, gc.isenabled()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        if collects:
+            gc.enable()
+        if interrupts:
+            signal.signal(signal.SIGINT, handler)
 
 
 def _count_descriptors() -> int:
     try:
-        return sum(1 for _ in _DESCRIPTORS.iterdir())
+        return len(os.listdir(_DESCRIPTORS))  # noqa: PTH208 - a path for each would cost more than the rest of a short run
     except OSError:
         return 0  # only Linux tells

@@ -6,9 +6,9 @@ import functools
 import hashlib
 import os
 import traceback
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 import trio
@@ -16,57 +16,39 @@ import trio
 from ._actions import Raise, Strike
 from ._case import Case
 from ._guard import Forbidden
-from ._steering import Deadlock, Hooks, Livelock, SteeredCoroutine, Steering, Unsteerable, stack
+from ._steered import stack
+from ._steering import Deadlock, Hooks, Livelock, Steering, Unsteerable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from ._actions import Action
     from ._guard import Guard
+    from ._scenario import Scenario
     from ._schedules import Schedule
+    from ._steered import SteeredCoroutine
 
 FindingKind: TypeAlias = Literal["failure", "deadlock", "livelock", "leak", "nondeterminism"]
 
 
 @attrs.frozen
-class Scenario:
-    """An async function to be explored, and what may be done to it.
+class Step:
+    """One step of a run, for people.
 
     Attributes:
-        function: Called with a `Case`, in a new Trio run, again and again.  It
-            must behave the same each time but for the order of its tasks and
-            what is done to it, and use neither threads nor real sockets.
-        name: How reports and tapes call it.
-        actions: What is done to it.
-        max_steps: How many task steps count as "it never ends".
+        number: Which step of the run, from 0.
+        time: When, virtual seconds.
+        task: Who makes it.
+        where: Where that task has waited.
+        state: The state of the scenario before it, if it names its states.
+        instead: Who would have made it in the default order, if that is another task.
     """
-
-    function: Callable[[Case], Awaitable[object]]
-    name: str
-    actions: tuple[Action, ...] = ()
-    max_steps: int = 50_000
-
-    def action(self, name: str) -> Action:
-        """Return the action of this name.
-
-        Raises:
-            KeyError: it has none.
-        """
-        for action in self.actions:
-            if action.name == name:
-                return action
-        raise KeyError(name)
-
-
-@attrs.frozen
-class Step:
-    """One step of a run, for people."""
 
     number: int
     time: float
     task: str
     where: str
     state: str
+    instead: str
 
 
 @attrs.define
@@ -76,24 +58,27 @@ class Run:
     Attributes:
         strikes: What was to be done to it.
         steps: Task steps it made.
+        tasks: Their names, in the order of their birth.
+        trail: The time and the task of each step.
         choices: At each point where several tasks could go on: which was taken, of how many.
         kind: What was found; None if nothing was.
         message: What exactly.
         error: The exception, if there was one.
-        fingerprint: Equal for two runs only if the same tasks made the same steps at the same times.
-        states: The state before each step, if the scenario names its states.
+        states: The state before each step, if that was asked for.
         entries: How often each `Raise` was passed.
         struck_in: Strikes that really happened, each with the state it happened in.
+        has_scope: Whether the scenario asked for its scope.
         log: The steps, if they were asked for.
     """
 
     strikes: tuple[Strike, ...]
     steps: int = 0
+    tasks: list[str] = attrs.field(factory=list)
+    trail: list[tuple[float, int]] = attrs.field(factory=list)
     choices: list[tuple[int, int]] = attrs.field(factory=list)
     kind: FindingKind | None = None
     message: str = ""
     error: BaseException | None = None
-    fingerprint: str = ""
     states: list[str] = attrs.field(factory=list)
     entries: dict[str, int] = attrs.field(factory=dict)
     struck_in: list[tuple[str, Strike]] = attrs.field(factory=list)
@@ -104,6 +89,11 @@ class Run:
     def deviations(self) -> dict[int, int]:
         """The choices that were not the default one, by number."""
         return {number: taken for number, (taken, _) in enumerate(self.choices) if taken}
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for two runs only if the same tasks made the same steps at the same times; also across processes."""
+        return hashlib.sha256(repr((self.tasks, self.trail)).encode()).hexdigest()[:16]
 
     def find(self, kind: FindingKind, message: str, error: BaseException | None = None) -> None:
         """Note a finding; the first counts."""
@@ -130,7 +120,17 @@ def run_once(
         Unsteerable: this release of Trio cannot be steered.
         KeyboardInterrupt: pressed by a person.
     """
-    return _Player(scenario, schedule, guard, Run(tuple(strikes)), watch_states=watch_states, log=log).play(has_scope)
+    run = Run(tuple(strikes))
+    guard.begin()
+    _Player(scenario, schedule, guard, run, watch_states=watch_states, log=log).play(has_scope)
+    # The player, which knows the tasks, is gone: what is left of them is garbage now.
+    for leak in guard.end():
+        run.find("leak", leak)
+    if guard.refused is not None:
+        raise Forbidden(f"{scenario.name} cannot be explored: {guard.refused}")
+    if not run.steps:
+        raise Unsteerable(f"trio {trio.__version__} does not let its tasks be held: Task.coro was not used")
+    return run
 
 
 class _Player:
@@ -143,71 +143,72 @@ class _Player:
         self._run = run
         self._watch_states = watch_states
         self._log = log
-        self._trail: list[tuple[float, int]] = []
+        self._instead = ""
         self._before = _by_step(run.strikes, "before")
         self._after = _by_step(run.strikes, "after")
+        watching = self._before or watch_states or log
         self._steering = Steering(
-            _play.__code__, Hooks(self._choose, self._begin_step, self._end_step, self._intrude), scenario.max_steps
+            _play.__code__,
+            Hooks(
+                choose=self._choose,
+                begin_step=self._begin_step if watching else None,
+                end_step=self._end_step if self._after else None,
+                intrude=self._intrude,
+            ),
+            scenario.max_steps,
         )
+        self._case = Case(self._jump)
 
-    def play(self, has_scope: bool) -> Run:
+    def play(self, has_scope: bool) -> None:
         run, steering, guard = self._run, self._steering, self._guard
-        self._case = case = Case(has_scope=has_scope)
-        case.jump = self._jump
-        guard.begin()
+        self._case.has_scope = has_scope
         crashed = False
         try:
-            with ExitStack() as stack:
+            with ExitStack() as patches:
                 for action in self._scenario.actions:
                     if isinstance(action, Raise):
-                        stack.enter_context(self._raising(action))
-                play = functools.partial(_play, self._scenario.function, case, guard, self._check_leaks)
-                trio.run(play, clock=steering, instruments=[steering])
+                        patches.enter_context(action.patched(functools.partial(self._enter, action)))
+                trio.run(
+                    *(_play, self._scenario.function, self._case, guard, self._check_leaks),
+                    clock=steering,
+                    instruments=[steering],
+                )
         except trio.TrioInternalError as error:
             crashed = True
             self._crashed(error.__cause__ or error)
         except BaseException as error:  # noqa: BLE001 - outside of Trio; whatever leaves is what we look for
             self._left(error)
-        tasks = [steered.label for steered in steering.coroutines]
-        run.has_scope = case.has_scope
+        run.steps, run.trail = steering.steps, steering.trail
+        run.tasks = [steered.label for steered in steering.coroutines]
+        run.has_scope = self._case.has_scope
         if crashed:
-            self._case = case = Case()  # its scopes know the tasks
+            self._case = Case(self._jump)  # the scopes of the old one know the tasks
             steering.abandon()
             guard.forget()
-        if not tasks and run.kind is None:
-            raise Unsteerable(f"trio {trio.__version__} does not let its tasks be held: Task.coro was not used")
-        if guard.refused is not None:
-            raise Forbidden(f"{self._scenario.name} cannot be explored: {guard.refused}")
-        run.steps = steering.steps
-        run.fingerprint = hashlib.sha256(repr((tasks, self._trail)).encode()).hexdigest()[:16]
-        for leak in guard.end():
-            run.find("leak", leak)
-        return run
+        steering.forget()
 
     def _crashed(self, error: BaseException) -> None:
-        run, steering = self._run, self._steering
-        alive = [steered for steered in steering.coroutines if not steered.done]
+        alive = [steered for steered in self._steering.coroutines if not steered.done]
         waiting = "".join(f"\n  {steered.label}: {stack(steered)}" for steered in alive)
         match error:
             case Deadlock():
-                run.find("deadlock", f"no task can run, and no deadline is pending:{waiting}")
+                self._run.find("deadlock", f"no task can run, and no deadline is pending:{waiting}")
             case Livelock():
-                run.find("livelock", f"{error}:{waiting}")
-            case _:
-                raise error
+                self._run.find("livelock", f"{error}:{waiting}")
+            case _:  # a system task, an abort function, or a function given to run_sync_soon raised
+                self._run.find("failure", f"Trio crashed: {_describe(error)}", error)
 
     def _left(self, error: BaseException) -> None:
         interrupted = any(strike.action == "interrupt" for strike in self._case.strikes)
         rest: BaseException | None = error
-        if isinstance(error, KeyboardInterrupt):
+        pressed = isinstance(error, KeyboardInterrupt)
+        if pressed:
             rest = None
         elif isinstance(error, BaseExceptionGroup):
             found, rest = error.split(KeyboardInterrupt)
-            interrupted = interrupted or found is None
-        else:
-            interrupted = True
-        if not interrupted:
-            raise error
+            pressed = found is not None
+        if pressed and not interrupted:
+            raise error  # by a person
         if rest is not None:
             self._run.find("failure", _describe(rest), rest)
 
@@ -222,19 +223,20 @@ class _Player:
     def _choose(self, parked: list[SteeredCoroutine]) -> int:
         taken = self._schedule.choose(parked, self._steering)
         self._run.choices.append((taken, len(parked)))
+        self._instead = parked[0].label if taken else ""
         return taken
 
     def _begin_step(self, step: int, steered: SteeredCoroutine) -> None:
-        self._trail.append((self._steering.now, steered.born))
         if self._watch_states:
-            self._run.states.append(self._case.state_name())
-        if self._before and (strikes := self._before.get(step)) is not None:
+            self._run.states.append(self._state())
+        if (strikes := self._before.get(step)) is not None:
             self._strike(strikes)
         if self._log:
-            self._run.log.append(Step(step, self._steering.now, steered.label, stack(steered), self._case.state_name()))
+            instead, self._instead = self._instead, ""
+            self._run.log.append(Step(step, self._steering.now, steered.label, stack(steered), self._state(), instead))
 
     def _end_step(self, step: int) -> bool:
-        if self._after and (strikes := self._after.get(step)) is not None:
+        if (strikes := self._after.get(step)) is not None:
             self._strike(strikes)
             return True
         return False
@@ -243,39 +245,39 @@ class _Player:
         self._guard.refused = why
         self._case.whole.cancel(reason=why)
 
+    # -- strikes --
+
     def _strike(self, strikes: list[Strike]) -> None:
         for strike in strikes:
-            self._case.strikes.append(strike)
-            self._run.struck_in.append((self._case.state_name(), strike))
+            action = self._scenario.action(strike.action)
+            assert not isinstance(action, Raise)
+            self._note(strike)
             try:
-                action = self._scenario.action(strike.action)
-                assert not isinstance(action, Raise)
                 action.apply(self._case)
-            except Exception as error:  # noqa: BLE001 - a callback of the user's
-                self._run.find("failure", f"{strike.action} raised {error!r}", error)
+            except Exception as error:  # noqa: BLE001 - a function of the user's
+                self._run.find("failure", f"{strike.action} raised {_describe(error)}", error)
+
+    def _enter(self, action: Raise) -> bool:
+        number = self._run.entries[action.name] = self._run.entries.get(action.name, 0) + 1
+        strike = Strike(action.name, number, "entry")
+        if strike in self._run.strikes:
+            self._note(strike)
+            return True
+        return False
+
+    def _note(self, strike: Strike) -> None:
+        self._case.strikes.append(strike)
+        self._run.struck_in.append((self._state(), strike))
+
+    def _state(self) -> str:
+        try:
+            return self._case.state_name()
+        except Exception as error:  # noqa: BLE001 - a function of the user's
+            self._run.find("failure", f"naming the state raised {_describe(error)}", error)
+            return "?"
 
     def _jump(self, seconds: float) -> None:
         self._steering.now += seconds
-
-    @contextmanager
-    def _raising(self, action: Raise) -> Iterator[None]:
-        run, case = self._run, self._case
-        original = getattr(action.owner, action.attribute)
-        at = {strike.step for strike in run.strikes if strike.action == action.name}
-
-        def passing(*args: Any, **kwargs: Any) -> Any:
-            number = run.entries[action.name] = run.entries.get(action.name, 0) + 1
-            if number in at:
-                case.strikes.append(strike := Strike(action.name, number, "entry"))
-                run.struck_in.append((case.state_name(), strike))
-                raise action.error()
-            return original(*args, **kwargs)
-
-        setattr(action.owner, action.attribute, passing)
-        try:
-            yield
-        finally:
-            setattr(action.owner, action.attribute, original)
 
 
 def _describe(error: BaseException) -> str:
@@ -290,7 +292,7 @@ def _describe(error: BaseException) -> str:
     return text + place
 
 
-def _by_step(strikes: Sequence[Strike], phase: str) -> Mapping[int, list[Strike]]:
+def _by_step(strikes: Sequence[Strike], phase: str) -> dict[int, list[Strike]]:
     by_step: dict[int, list[Strike]] = {}
     for strike in strikes:
         if strike.phase == phase:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ._steering import SteeredCoroutine, Steering
+    from ._steered import SteeredCoroutine
+    from ._steering import Steering
 
 
 class Schedule(Protocol):
@@ -82,32 +83,43 @@ class Priorities:
 
 
 class Exhaustive:
-    """Every order, depth first, one run after another.
+    """Every order, depth first, one run after another; stateless search, as in VeriSoft and CHESS.
+
+    Musuvathi, Qadeer, Ball, Basler, Nainar and Neamtiu, "Finding and
+    reproducing Heisenbugs in concurrent programs", OSDI 2008.
 
     Where a state was met before, its alternatives are not tried again.  Two
-    states count as one if every task stands at the same instruction with equal
-    plain local variables, the virtual time is the same, and so is who is
-    parked in which order: not everything a program knows, so a pruned search
-    can miss what depends on the rest.  ``prune=False`` misses nothing.
+    states count as one if the virtual time is the same, and so is who is
+    parked in which order, and if every task stands at the same instruction,
+    with equal local variables and an equal value to be resumed with.  Plain
+    values, containers and objects of Python classes are compared by contents,
+    to a depth of three; all else (what only globals or deeper objects know, the
+    inside of classes written in C) is not, so a pruned search can miss what
+    depends on it.  ``prune=False`` misses nothing.
+
+    Attributes:
+        pruned: How many runs met a state that was met before.
     """
 
     def __init__(self, *, prune: bool = True) -> None:
+        self.pruned = 0
         self._prune = prune
         self._seen: set[int] = set()
         self._todo: list[tuple[int, ...]] = [()]
         self._prefix: tuple[int, ...] = ()
         self._path: list[int] = []
         self._closed = False
-        self.pruned = 0
 
-    def next_run(self) -> bool:
-        """Get ready for the next run; False if every order has been had."""
-        if not self._todo:
-            return False
+    @property
+    def done(self) -> bool:
+        """Whether every order has been had."""
+        return not self._todo
+
+    def next_run(self) -> None:
+        """Get ready for the next run."""
         self._prefix = self._todo.pop()
         self._path = []
         self._closed = False
-        return True
 
     def choose(self, parked: Sequence[SteeredCoroutine], steering: Steering) -> int:
         """Follow the prefix, then take the first alternative and note the others."""
@@ -134,12 +146,11 @@ _DEPTH = 3
 
 def _place(steered: SteeredCoroutine) -> int:
     """Hash where a task stands, and what it knows."""
-    return hash(
-        tuple(
-            (id(frame.f_code), frame.f_lasti, tuple(_known(value, _DEPTH) for value in frame.f_locals.values()))
-            for frame, _ in steered.task.iter_await_frames()
-        )
+    frames = tuple(
+        (id(frame.f_code), frame.f_lasti, tuple(_known(value, _DEPTH) for value in frame.f_locals.values()))
+        for frame, _ in steered.task.iter_await_frames()
     )
+    return hash((frames, _known(steered.in_hand, _DEPTH)))
 
 
 def _known(value: object, depth: int) -> object:
@@ -152,7 +163,13 @@ def _known(value: object, depth: int) -> object:
             return kind, tuple(_known(item, depth - 1) for item in value)
         if isinstance(value, set | frozenset):
             return kind, frozenset(_known(item, depth - 1) for item in value)
-        contents = value if isinstance(value, dict) else getattr(value, "__dict__", None)
+        contents = value if isinstance(value, dict) else _attributes(value)
         if contents:
             return kind, frozenset((_known(k, depth - 1), _known(v, depth - 1)) for k, v in contents.items())
     return kind
+
+
+def _attributes(value: object) -> Mapping[str, object]:
+    names = [name for kind in type(value).__mro__ for name in vars(kind).get("__slots__", ())]
+    slots = {name: getattr(value, name) for name in names if name[:2] != "__" and hasattr(value, name)}
+    return {**slots, **getattr(value, "__dict__", {})}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
@@ -10,60 +10,56 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ._actions import Strike
-    from ._run import Run
     from ._tape import Tape
 
+T = TypeVar("T")
 
-def shrink(tape: Tape, replay: Callable[[Tape], Run], *, tries: int = 500) -> Tape:
-    """Return a tape with the same kind of finding that loses it if any one thing more is taken away.
 
-    Takes away strikes one by one, and deviations in halves, then quarters, and
-    so on.  What it returns has been replayed.
+def shrink(tape: Tape, holds: Callable[[Tape], bool]) -> Tape:
+    """Return a tape that still holds, and that would not with any one strike or deviation less.
+
+    Takes away halves, then quarters, and so on, then single ones until none
+    can go: the delta debugging of Zeller and Hildebrandt, "Simplifying and
+    isolating failure-inducing input", IEEE TSE 2002, without its complements.
 
     Args:
-        replay: Plays a tape.
-        tries: How many runs this may take; when they are used up, what has been reached is returned.
+        holds: Plays a tape, and tells whether it still shows what it should;
+            once it has had enough it may always say no, and what has been
+            reached is returned.
     """
-    left = tries
-
-    def holds(candidate: Tape) -> bool:
-        nonlocal left
-        if left <= 0:
-            return False
-        left -= 1
-        run = replay(candidate)
-        return run.kind == tape.kind and _what(run.message) == _what(tape.message)
-
-    best = _without_strikes(tape, holds)
-    kept = _fewest(sorted(best.deviations.items()), lambda items: holds(attrs.evolve(best, deviations=dict(items))))
-    best = attrs.evolve(best, deviations=dict(kept))
-    return _without_strikes(best, holds)
+    before = None
+    while tape != before:
+        before = tape
+        tape = _with_fewest_strikes(tape, holds)
+        tape = _with_fewest_deviations(tape, holds)
+    return tape
 
 
-def _what(message: str) -> str:
-    """Return what makes two findings one: the kind of error, not the numbers in its text."""
-    return message.partition(":")[0]
+def _with_fewest_strikes(tape: Tape, holds: Callable[[Tape], bool]) -> Tape:
+    def some(strikes: Sequence[Strike]) -> Tape:
+        return attrs.evolve(tape, strikes=tuple(strikes))
+
+    return some(_fewest(tape.strikes, lambda strikes: holds(some(strikes))))
 
 
-def _without_strikes(tape: Tape, holds: Callable[[Tape], bool]) -> Tape:
-    strikes: Sequence[Strike] = tape.strikes
-    for strike in tape.strikes:
-        fewer = tuple(other for other in strikes if other is not strike)
-        if holds(attrs.evolve(tape, strikes=fewer)):
-            strikes = fewer
-    return attrs.evolve(tape, strikes=tuple(strikes))
+def _with_fewest_deviations(tape: Tape, holds: Callable[[Tape], bool]) -> Tape:
+    def some(deviations: Sequence[tuple[int, int]]) -> Tape:
+        return attrs.evolve(tape, deviations=dict(deviations))
+
+    return some(_fewest(sorted(tape.deviations.items()), lambda deviations: holds(some(deviations))))
 
 
-def _fewest(items: list[tuple[int, int]], holds: Callable[[list[tuple[int, int]]], bool]) -> list[tuple[int, int]]:
-    """Take away ever smaller parts of `items` as long as `holds`."""
+def _fewest(items: Sequence[T], holds: Callable[[Sequence[T]], bool]) -> Sequence[T]:
+    """Take away ever smaller parts of `items` as long as it holds."""
     size = len(items)
     while size >= 1:
-        position = 0
+        position, before = 0, len(items)
         while position < len(items):
-            fewer = items[:position] + items[position + size :]
+            fewer = [*items[:position], *items[position + size :]]
             if holds(fewer):
                 items = fewer
             else:
                 position += size
-        size //= 2
+        if size > 1 or len(items) == before:
+            size //= 2
     return items

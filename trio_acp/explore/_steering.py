@@ -7,28 +7,41 @@ tasks is chosen, and only that one makes a step.  So one task moves at a time,
 and every order in which Trio could run them, and more, can be had.  Time
 passes only when no task is parked, from one deadline to the next.
 
+Trio's own tasks (what calls the functions given to `TrioToken.run_sync_soon`,
+what closes abandoned async generators) are held too, so that they never share
+a turn of Trio's loop with a step, whose order Trio would draw by lot.  They go
+on before anybody is chosen, and make no steps.
+
 This uses documented names of Trio, with one caveat: `Task.coro` is a
 documented attribute, but that it may be *assigned* while
 `Instrument.task_spawned` runs is not promised.  If a release of Trio should
-stop honouring it, the first step of a run notices and says so.
+stop honouring it, no step is ever seen, and `run_once` raises `Unsteerable`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import re
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 import trio
 import trio.testing
 
+from ._steered import SteeredCoroutine, module_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType, CoroutineType, FrameType
+    from types import CodeType
 
-_IDLE_POLLS: Final = 8
+_IDLE_POLLS: Final = 4
 """How often the run may find nothing to do before that counts: its own machinery wakes through a socket."""
+
+_INTRUDER_POLLS: Final = 500
+"""How often a thread that should not be there is waited for, 0.01 real seconds each time."""
+
+_ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class Unsteerable(RuntimeError):
@@ -43,106 +56,21 @@ class Livelock(Exception):
     """The run made more steps than it may."""
 
 
-def _parking_message() -> object:
-    def stay(_: object) -> trio.lowlevel.Abort:
-        return trio.lowlevel.Abort.FAILED
-
-    async def wait() -> None:
-        await trio.lowlevel.wait_task_rescheduled(stay)
-
-    waiting = wait()
-    message: object = waiting.send(None)
-    waiting.close()
-    return message
-
-
-_PARK: Final = _parking_message()
-"""What Trio has to be sent to park a task which no cancellation wakes."""
-
-
-class SteeredCoroutine:
-    """Stands in for a task's coroutine: a step waits until it was chosen.
-
-    Attributes:
-        label: The task's name, with its number among the tasks of that name.
-        born: The task's number among all tasks of the run.
-    """
-
-    __slots__ = ("_parked", "_steering", "_value", "born", "done", "inner", "label", "task")
-
-    def __init__(self, steering: Steering, task: trio.lowlevel.Task, label: str) -> None:
-        self.task = task
-        self.inner = cast("CoroutineType[Any, Any, Any]", task.coro)
-        self.label = label
-        self.born = len(steering.coroutines)
-        self.done = False
-        self._parked = False
-        self._steering = steering
-        self._value: Any = None
-
-    def send(self, value: Any) -> object:
-        """Park the task, keeping what it is resumed with; resume it if it has just been chosen."""
-        steering = self._steering
-        if not self._parked:
-            self._value = value
-            self._parked = True
-            steering.arrived.append(self)
-            return _PARK
-        self._parked = False
-        value, self._value = self._value, None
-        steering.begin_step(self)
-        try:
-            return self.inner.send(value)
-        except BaseException:
-            self.done = True
-            raise
-
-    def throw(self, error: BaseException) -> object:
-        """Throw into the coroutine at once; Trio does that only to complain about a foreign library."""
-        return self.inner.throw(error)
-
-    def close(self) -> None:
-        """Close the coroutine."""
-        self.done = True
-        self.inner.close()
-
-    # What Trio and debuggers look at.
-
-    @property
-    def cr_frame(self) -> FrameType | None:
-        return self.inner.cr_frame
-
-    @property
-    def cr_await(self) -> Any:
-        return self.inner.cr_await
-
-    @property
-    def cr_code(self) -> CodeType:
-        return self.inner.cr_code
-
-    @property
-    def cr_running(self) -> bool:
-        return self.inner.cr_running
-
-    @property
-    def cr_suspended(self) -> bool:
-        return self.inner.cr_suspended
-
-
 @attrs.define(eq=False)
 class Hooks:
     """Who wants to know.
 
     Attributes:
         choose: Told the parked tasks, at least two, longest parked first; returns the position of the next.
-        begin_step: Called right before a step, in the task that makes it.
-        end_step: Called right after a step; returns True if that may have made tasks runnable.
+        begin_step: Called right before a step, in the task that makes it; None if nobody is interested.
+        end_step: Called right after a step, outside of any task; returns
+            True if that may have made tasks runnable; None if nobody is interested.
         intrude: Told what the run does that it must not.
     """
 
     choose: Callable[[list[SteeredCoroutine]], int]
-    begin_step: Callable[[int, SteeredCoroutine], None]
-    end_step: Callable[[int], bool]
+    begin_step: Callable[[int, SteeredCoroutine], None] | None
+    end_step: Callable[[int], bool] | None
     intrude: Callable[[str], None]
 
 
@@ -152,19 +80,24 @@ class Steering(trio.abc.Clock, trio.abc.Instrument):
     Attributes:
         steps: Steps begun so far, of all tasks together.
         now: The virtual time, seconds.
-        coroutines: All tasks, in the order of their birth.
-        arrived: Tasks that were parked since the last choice.
+        coroutines: All tasks but Trio's own, in the order of their birth.
+        trail: The time and the task of each step.
     """
 
     def __init__(self, main: CodeType, hooks: Hooks, max_steps: int) -> None:
         self.steps = 0
         self.now = 0.0
         self.coroutines: list[SteeredCoroutine] = []
-        self.arrived: list[SteeredCoroutine] = []
+        self.trail: list[tuple[float, int]] = []
         self._main = main
         self._hooks = hooks
         self._max_steps = max_steps
+        self._arrived: list[SteeredCoroutine] = []  # parked since the last choice
         self._parked: list[SteeredCoroutine] = []
+        self._root: trio.lowlevel.Task | None = None
+        self._own: list[SteeredCoroutine] = []
+        self._own_arrived: list[SteeredCoroutine] = []
+        self._own_steps = 0
         self._names: dict[str, int] = {}
         self._ended_steps = 0
         self._idle = 0
@@ -172,17 +105,37 @@ class Steering(trio.abc.Clock, trio.abc.Instrument):
     # -- trio.abc.Instrument --
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        """Take over a task, unless it is one of Trio's own."""
-        if not self.coroutines:
-            if getattr(task.coro, "cr_code", None) is not self._main:
-                return
-        elif _is_trios_own(task):
+        """Take over a task."""
+        if task.parent_nursery is None:
+            self._root = task  # it only starts and stops the others
             return
-        name = task.name.rpartition(".")[2] if self.coroutines else "main"
+        if self._is_trios_own(task):
+            own = SteeredCoroutine(task, task.name, len(self._own), self._own_arrived, None)
+            self._own.append(own)
+            task.coro = cast("Any", own)
+            return
+        name = _ADDRESS.sub("", task.name).rpartition(".")[2] if self.coroutines else "main"
         number = self._names[name] = self._names.get(name, -1) + 1
-        steered = SteeredCoroutine(self, task, f"{name}[{number}]" if number else name)
+        label = f"{name}[{number}]" if number else name
+        steered = SteeredCoroutine(task, label, len(self.coroutines), self._arrived, self._begin_step)
         self.coroutines.append(steered)
         task.coro = cast("Any", steered)
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        """Note a task's end."""
+        held: object = task.coro
+        if isinstance(held, SteeredCoroutine):
+            held.done = True
+
+    def _is_trios_own(self, task: trio.lowlevel.Task) -> bool:
+        if not self.coroutines:
+            return getattr(task.coro, "cr_code", None) is not self._main
+        nursery = task.parent_nursery
+        return (
+            nursery is not None
+            and nursery.parent_task is self._root
+            and module_of(getattr(task.coro, "cr_frame", None)).startswith("trio._core.")
+        )
 
     # -- trio.abc.Clock --
 
@@ -195,80 +148,94 @@ class Steering(trio.abc.Clock, trio.abc.Instrument):
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Choose the next task; if there is none, let time pass.  Trio asks when nothing is left to run."""
-        if trio.testing.active_thread_count():
-            self._hooks.intrude("it uses a thread, which virtual time cannot control")
-        if self.arrived:
+        parked = self._parked
+        if self._arrived:
             # Those that arrived together did so in an order that Trio draws by lot.
-            self.arrived.sort(key=_born)
-            self._parked += self.arrived
-            self.arrived.clear()
+            self._arrived.sort(key=_born)
+            parked += self._arrived
+            self._arrived.clear()
         if self._ended_steps < self.steps:
             self._ended_steps = self.steps
-            if self._hooks.end_step(self.steps - 1):
+            if self._hooks.end_step is not None and self._hooks.end_step(self.steps - 1):
                 return 0.0
-        if self._parked:
-            self._idle = 0
-            if self.steps >= self._max_steps:
-                raise Livelock(f"more than {self._max_steps} steps")
-            position = self._hooks.choose(self._parked) if len(self._parked) > 1 else 0
-            trio.lowlevel.reschedule(self._parked.pop(position).task)
-            return 0.0
-        return self._let_time_pass(deadline)
+        if self._own_arrived:
+            return self._release_own()
+        if not parked:
+            return self._let_time_pass(deadline)
+        self._idle = 0
+        if self.steps >= self._max_steps:
+            raise Livelock(f"more than {self._max_steps} steps")
+        position = self._hooks.choose(parked) if len(parked) > 1 else 0
+        trio.lowlevel.reschedule(parked.pop(position).task)
+        return 0.0
+
+    def _release_own(self) -> float:
+        self._idle = 0
+        self._own_steps += 1
+        if self._own_steps > self._max_steps:
+            raise Livelock(f"more than {self._max_steps} calls of TrioToken.run_sync_soon")
+        if trio.testing.active_thread_count():
+            self._hooks.intrude("it uses a thread, which virtual time cannot control")
+        self._own_arrived.sort(key=_born)
+        trio.lowlevel.reschedule(self._own_arrived.pop(0).task)
+        return 0.0
 
     def _let_time_pass(self, deadline: float) -> float:
+        self._idle += 1
+        if self._idle == 1:
+            return 0.0  # whatever was given to run_sync_soon comes first
         if trio.testing.active_thread_count():
-            return 0.01  # the run is refused already; the thread wants to report to it
-        if self._idle == 0 and any(_waits_for_idleness(steered) for steered in self.coroutines if not steered.done):
-            self._idle += 1
-            return 0.001  # Trio wakes them instead of sleeping
+            self._hooks.intrude("it uses a thread, which virtual time cannot control")
+            if self._idle < _INTRUDER_POLLS:
+                return 0.01  # it wants to report to the run, whose end it would delay
+        files = trio.lowlevel.current_statistics().io_statistics
+        # One is Trio's own, for signals and other threads.
+        if getattr(files, "tasks_waiting_read", 1) + getattr(files, "tasks_waiting_write", 0) > 1:
+            self._hooks.intrude("it waits for a file descriptor, which virtual time cannot control")
+            raise Deadlock("no task can run, but for what is outside of the run")
+        cushions = [cushion for steered in self.coroutines if (cushion := _cushion(steered)) is not None]
+        if cushions and self.now + min(cushions) < deadline:
+            self.now += min(cushions)
+            return min(cushions) + 0.001  # Trio wakes those that wait for idleness before that
         if deadline < math.inf:
             self._idle = 0
             self.now = max(self.now, deadline)
             return 0.0
-        self._idle += 1
         if self._idle > _IDLE_POLLS:
-            if self.coroutines and all(steered.done for steered in self.coroutines):
+            if all(steered.done for steered in self.coroutines):
                 return 0.01  # only Trio's own tasks are left
-            files = trio.lowlevel.current_statistics().io_statistics
-            # One is Trio's own, for signals and other threads.
-            if getattr(files, "tasks_waiting_read", 1) + getattr(files, "tasks_waiting_write", 0) > 1:
-                self._hooks.intrude("it waits for a file descriptor, which virtual time cannot control")
             raise Deadlock("no task can run, and no deadline is pending")
         return 0.0
 
     # -- for SteeredCoroutine --
 
-    def begin_step(self, steered: SteeredCoroutine) -> None:
-        """Count a step."""
+    def _begin_step(self, steered: SteeredCoroutine) -> None:
         step = self.steps
         self.steps = step + 1
-        self._hooks.begin_step(step, steered)
+        self.trail.append((self.now, steered.born))
+        if self._hooks.begin_step is not None:
+            self._hooks.begin_step(step, steered)
 
     # -- afterwards --
 
     def abandon(self) -> None:
         """Close what a crashed run has left behind, latest first, and forget it."""
-        for steered in reversed(self.coroutines):
+        left: list[Any] = [steered.inner for steered in (*self._own, *self.coroutines)]
+        if self._root is not None:
+            left.insert(0, self._root.coro)
+        for coroutine in reversed(left):
             for _ in range(100):
-                if steered.inner.cr_frame is None:
+                if coroutine.cr_frame is None:
                     break
                 with contextlib.suppress(BaseException):  # cleanup that awaits cannot work any more
-                    steered.close()
-        for left in (self.coroutines, self.arrived, self._parked):
-            left.clear()
+                    coroutine.close()
+        self.forget()
 
-
-def _is_trios_own(task: trio.lowlevel.Task) -> bool:
-    nursery = task.parent_nursery
-    return (
-        nursery is not None
-        and nursery.parent_task.parent_nursery is None
-        and _module(getattr(task.coro, "cr_frame", None)).startswith("trio._core.")
-    )
-
-
-def _module(frame: FrameType | None) -> str:
-    return "" if frame is None else str(frame.f_globals.get("__name__", ""))
+    def forget(self) -> None:
+        """Let go of the tasks, so that they are garbage as soon as nobody else holds them."""
+        for tasks in (self.coroutines, self._own, self._arrived, self._own_arrived, self._parked):
+            tasks.clear()
+        self._root = None
 
 
 def _born(steered: SteeredCoroutine) -> int:
@@ -278,24 +245,11 @@ def _born(steered: SteeredCoroutine) -> int:
 _WAIT_FOR_IDLENESS: Final = getattr(trio.testing.wait_all_tasks_blocked, "__code__", None)
 
 
-def _waits_for_idleness(steered: SteeredCoroutine) -> bool:
-    waiting: Any = steered.inner
+def _cushion(steered: SteeredCoroutine) -> float | None:
+    """Return the cushion with which a task waits for all tasks to be blocked; None if it does not."""
+    waiting: Any = None if steered.done else steered.inner
     while waiting is not None:
         if getattr(waiting, "cr_code", None) is _WAIT_FOR_IDLENESS:
-            return True
+            return float(waiting.cr_frame.f_locals["cushion"])
         waiting = getattr(waiting, "cr_await", None)
-    return False
-
-
-def stack(steered: SteeredCoroutine) -> str:
-    """Return where a task waits, outermost frame first, as ``file:line name``; of Trio's frames only the entries."""
-    shown: list[str] = []
-    inside_trio = False
-    for frame, line in steered.task.iter_await_frames():
-        module, code = _module(frame), frame.f_code
-        was_inside, inside_trio = inside_trio, module.startswith("trio.")
-        if module.startswith(__package__) or (inside_trio and was_inside):
-            continue
-        place = "" if inside_trio else f"{code.co_filename.rpartition('/')[2]}:{line} "
-        shown.append(f"{place}{code.co_qualname.replace('<locals>.', '')}")
-    return " > ".join(shown)
+    return None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "trio-explore-tape"
 VERSION: Final = 1
+_JSON_NAMES: Final = {str: "a string", int: "a whole number", list: "an array", dict: "an object"}
 
 
 class BadTape(ValueError):
@@ -33,6 +34,7 @@ class Tape:
         kind: What was found.
         message: What exactly.
         steps: How many steps the run made.
+        fingerprint: Of the run; see `replay`.
     """
 
     scenario: str
@@ -41,6 +43,7 @@ class Tape:
     kind: str = ""
     message: str = ""
     steps: int = 0
+    fingerprint: str = ""
 
     def dumps(self) -> str:
         """Return the tape as JSON text."""
@@ -51,29 +54,47 @@ class Tape:
                 "scenario": self.scenario,
                 "strikes": [attrs.asdict(strike) for strike in self.strikes],
                 "deviations": [[number, taken] for number, taken in sorted(self.deviations.items())],
-                "found": {"kind": self.kind, "message": self.message, "steps": self.steps},
+                "found": {
+                    "kind": self.kind,
+                    "message": self.message,
+                    "steps": self.steps,
+                    "fingerprint": self.fingerprint,
+                },
             },
             indent=1,
         )
 
+    @classmethod
+    def loads(cls, text: str | bytes) -> Tape:
+        """Read a tape.
 
-def loads(text: str | bytes) -> Tape:
-    """Read a tape.
+        Raises:
+            BadTape: it is none, or of another version; the message names the member.
+        """
+        return _read(text)
 
-    Raises:
-        BadTape: it is none, or of another version; the message names the member.
-    """
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Tape:
+        """Read a tape from a file.
+
+        Raises:
+            BadTape: as `loads` does.
+            OSError: the file cannot be read.
+        """
+        with open(path, "rb") as file:  # noqa: PTH123 - any path-like will do
+            return _read(file.read())
+
+
+def _read(text: str | bytes) -> Tape:
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadTape(f"a tape is JSON text: {error}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise BadTape(f'format: a tape says "{FORMAT}" there')
-    if data.get("version") != VERSION:
-        raise BadTape(f"version: {data.get('version')!r} is not known, {VERSION} is")
-    found = data.get("found")
-    if not isinstance(found, dict):
-        raise BadTape("found: must be an object")
+        raise BadTape(f'format: must be "{FORMAT}"')
+    if type(data.get("version")) is not int or data["version"] != VERSION:
+        raise BadTape(f"version: {data.get('version')!r:.60} is not known, {VERSION} is")
+    found = _member(data, "found", dict)
     return Tape(
         scenario=_member(data, "scenario", str),
         strikes=tuple(_strike(item, f"strikes[{i}]") for i, item in enumerate(_member(data, "strikes", list))),
@@ -83,24 +104,14 @@ def loads(text: str | bytes) -> Tape:
         kind=_member(found, "kind", str, "found."),
         message=_member(found, "message", str, "found."),
         steps=_member(found, "steps", int, "found."),
+        fingerprint=_member(found, "fingerprint", str, "found."),
     )
-
-
-def load(path: str | os.PathLike[str]) -> Tape:
-    """Read a tape from a file.
-
-    Raises:
-        BadTape: as `loads` does.
-        OSError: the file cannot be read.
-    """
-    with open(path, "rb") as file:  # noqa: PTH123 - any path-like will do
-        return loads(file.read())
 
 
 def _member(data: dict[str, Any], name: str, kind: type, path: str = "") -> Any:
     value = data.get(name)
     if type(value) is not kind:
-        raise BadTape(f"{path}{name}: must be {kind.__name__}, not {value!r}")
+        raise BadTape(f"{path}{name}: must be {_JSON_NAMES[kind]}, not {value!r:.60}")
     return value
 
 
@@ -109,11 +120,14 @@ def _strike(item: Any, path: str) -> Strike:
         raise BadTape(f"{path}: must be an object")
     phase = item.get("phase")
     if phase not in ("before", "after", "entry"):
-        raise BadTape(f"{path}.phase: must be before, after or entry, not {phase!r}")
-    return Strike(_member(item, "action", str, f"{path}."), _member(item, "step", int, f"{path}."), phase)
+        raise BadTape(f"{path}.phase: must be before, after or entry, not {phase!r:.60}")
+    step = _member(item, "step", int, f"{path}.")
+    if step < 0:
+        raise BadTape(f"{path}.step: must not be below 0")
+    return Strike(_member(item, "action", str, f"{path}."), step, phase)
 
 
 def _deviation(item: Any, path: str) -> tuple[int, int]:
     if not isinstance(item, list) or len(item) != 2 or not all(type(n) is int and n >= 0 for n in item):
-        raise BadTape(f"{path}: must be two whole numbers, not {item!r}")
+        raise BadTape(f"{path}: must be two whole numbers, not {item!r:.60}")
     return item[0], item[1]
