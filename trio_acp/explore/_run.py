@@ -169,7 +169,7 @@ class _Player:
                     if isinstance(action, Raise):
                         patches.enter_context(action.patched(functools.partial(self._enter, action)))
                 trio.run(
-                    *(_play, self._scenario.function, self._case, guard, self._check_leaks),
+                    functools.partial(_play, self._scenario.function, self._case, guard, self._check_leaks),
                     clock=steering,
                     instruments=[steering],
                 )
