@@ -113,7 +113,8 @@ def _watching(guard: Guard, scenario: Scenario) -> AbstractContextManager[None]:
 
 
 def _play(scenario: Scenario, tape: Tape, guard: Guard, has_scope: bool, *, log: bool = False) -> Run:
-    return run_once(scenario, Taped(tape.deviations), guard, strikes=tape.strikes, has_scope=has_scope, log=log)
+    schedule = Taped(tape.deviations)
+    return run_once(scenario, schedule, guard, strikes=tape.strikes, has_scope=has_scope, watch_states=True, log=log)
 
 
 def _finding(run: Run, technique: str, tape: Tape) -> Finding:
@@ -178,7 +179,7 @@ class _Exploration:
             seed = f"{self._plan.seed}/{number}"
             schedule: Schedule = RandomWalk(seed)
             if self._plan.strategy == "pct":
-                schedule = Priorities(seed, depth=_PCT_DEPTH, choices=len(base.choices))
+                schedule = Priorities(seed, depth=_PCT_DEPTH, choices=base.steps)
             strikes = [self._random.choice(every)] if every and number % 2 else []
             self._run("schedule", schedule, strikes)
 
@@ -316,7 +317,7 @@ def _stratified(every: list[Strike], base: Run, number: float, draw: random.Rand
         return every
     cells: dict[tuple[str, str], list[Strike]] = {}
     for strike in every:
-        state = base.states[strike.step] if strike.phase != "entry" else ""
+        state = "" if strike.phase == "entry" else base.states[strike.step + (strike.phase == "after")]
         cells.setdefault((state, strike.action), []).append(strike)
     chosen = [draw.choice(cell) for cell in cells.values()]
     taken = set(chosen)

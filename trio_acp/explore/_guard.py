@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
     from types import AsyncGeneratorType
 
+_THREAD: Final = "it starts a thread, which virtual time cannot control"
 _FORBIDDEN: Final = {
     # By the names that Python gives to these acts: see "Audit events table" in its documentation.
     "socket.__new__": "it makes a real socket; connect its ends with trio.testing.memory_stream_pair()",
-    "_thread.start_new_thread": "it starts a thread, which virtual time cannot control",
-    "_thread.start_joinable_thread": "it starts a thread, which virtual time cannot control",
+    "_thread.start_new_thread": _THREAD,
+    "_thread.start_joinable_thread": _THREAD,
     "subprocess.Popen": "it starts a process, which virtual time cannot control",
     "os.posix_spawn": "it starts a process, which virtual time cannot control",
     "os.fork": "it forks the process",
@@ -48,6 +49,16 @@ def _install() -> None:
 def _audit(event: str, arguments: tuple[object, ...]) -> None:
     if _guarded and event in _FORBIDDEN and _guarded[-1].inside:
         _guarded[-1].refuse(_FORBIDDEN[event])
+
+
+def _refuse_thread(thread: threading.Thread) -> None:
+    """Stand in for `threading.Thread.start`, of which Python 3.11 has no audit event."""
+    if _guarded[-1].inside:
+        _guarded[-1].refuse(_THREAD)
+    _start_thread(thread)
+
+
+_start_thread: Final = threading.Thread.start
 
 
 class Guard:
@@ -102,6 +113,7 @@ class Guard:
             warnings.filterwarnings("always", r"coroutine .* was never awaited", RuntimeWarning)
             warnings.showwarning = functools.partial(self._warning, warnings.showwarning)
             _guarded.append(self)
+            setattr(threading.Thread, "start", _refuse_thread)  # noqa: B010 - an assignment would be a type error
             try:
                 yield
             finally:
@@ -174,11 +186,12 @@ class Guard:
 @contextmanager
 def _put_back(*, interrupts: bool) -> Iterator[None]:
     hook, collects = sys.unraisablehook, gc.isenabled()
-    handler = signal.getsignal(signal.SIGINT)
+    handler, start = signal.getsignal(signal.SIGINT), threading.Thread.start
     try:
         yield
     finally:
         sys.unraisablehook = hook
+        setattr(threading.Thread, "start", start)  # noqa: B010 - an assignment would be a type error
         if collects:
             gc.enable()
         if interrupts:

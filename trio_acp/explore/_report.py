@@ -142,9 +142,9 @@ def _table(states: Sequence[str], coverage: Mapping[tuple[str, str], int]) -> li
     actions = sorted({action for _, action in coverage})
     if not any(rows):
         return []
-    width = max(len(row) for row in [*rows, "state"])
+    width = max(len(row) for row in [*rows, "(none)"])
     lines = ["  ".join([f"{'state':{width}}", *actions])]
     for row in rows:
         cells = [f"{coverage.get((row, action), 0) or '-':>{len(action)}}" for action in actions]
-        lines.append("  ".join([f"{row:{width}}", *cells]))
+        lines.append("  ".join([f"{row or '(none)':{width}}", *cells]))
     return ["\n".join(lines)]

@@ -64,7 +64,7 @@ class Run:
         kind: What was found; None if nothing was.
         message: What exactly.
         error: The exception, if there was one.
-        states: The state before each step, if that was asked for.
+        states: The state before each step and at the end, if that was asked for.
         entries: How often each `Raise` was passed.
         struck_in: Strikes that really happened, each with the state it happened in.
         has_scope: Whether the scenario asked for its scope.
@@ -127,6 +127,8 @@ def run_once(
     for leak in guard.end():
         run.find("leak", leak)
     if guard.refused is not None:
+        del run
+        guard.forget()  # such as the sockets that it got half-way
         raise Forbidden(f"{scenario.name} cannot be explored: {guard.refused}")
     if not run.steps:
         raise Unsteerable(f"trio {trio.__version__} does not let its tasks be held: Task.coro was not used")
@@ -181,6 +183,8 @@ class _Player:
         run.steps, run.trail = steering.steps, steering.trail
         run.tasks = [steered.label for steered in steering.coroutines]
         run.has_scope = self._case.has_scope
+        if self._watch_states:
+            run.states.append(self._state())
         if crashed:
             self._case = Case(self._jump)  # the scopes of the old one know the tasks
             steering.abandon()
@@ -199,18 +203,16 @@ class _Player:
                 self._run.find("failure", f"Trio crashed: {_describe(error)}", error)
 
     def _left(self, error: BaseException) -> None:
-        interrupted = any(strike.action == "interrupt" for strike in self._case.strikes)
-        rest: BaseException | None = error
-        pressed = isinstance(error, KeyboardInterrupt)
-        if pressed:
-            rest = None
-        elif isinstance(error, BaseExceptionGroup):
-            found, rest = error.split(KeyboardInterrupt)
-            pressed = found is not None
-        if pressed and not interrupted:
-            raise error  # by a person
-        if rest is not None:
-            self._run.find("failure", _describe(rest), rest)
+        others: BaseException | None = error
+        if isinstance(error, BaseExceptionGroup):
+            pressed, rest = error.split(KeyboardInterrupt)
+            others = error if pressed is None else rest
+        elif isinstance(error, KeyboardInterrupt):
+            others = None
+        if others is not error and not any(strike.action == "interrupt" for strike in self._case.strikes):
+            raise error  # a person has pressed Ctrl-C
+        if others is not None:
+            self._run.find("failure", _describe(others), others)
 
     def _check_leaks(self) -> None:
         _, *others = self._steering.coroutines

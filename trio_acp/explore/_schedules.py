@@ -6,6 +6,10 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+import trio
+
+from ._steered import module_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -60,6 +64,11 @@ class Priorities:
     probabilistic guarantees of finding bugs", ASPLOS 2010: a bug that needs `depth`
     orderings is found with probability of at least 1/(n k^(depth-1)), for n
     tasks and k choices.
+
+    Args:
+        seed: Decides what is drawn.
+        depth: That many orderings.
+        choices: An upper bound of k, such as the number of steps.
     """
 
     def __init__(self, seed: int | str, *, depth: int, choices: int) -> None:
@@ -149,6 +158,7 @@ def _place(steered: SteeredCoroutine) -> int:
     frames = tuple(
         (id(frame.f_code), frame.f_lasti, tuple(_known(value, _DEPTH) for value in frame.f_locals.values()))
         for frame, _ in steered.task.iter_await_frames()
+        if not module_of(frame).startswith(__package__)
     )
     return hash((frames, _known(steered.in_hand, _DEPTH)))
 
@@ -158,7 +168,11 @@ def _known(value: object, depth: int) -> object:
     if isinstance(value, _PLAIN):
         return value
     kind = type(value).__qualname__
-    if depth > 0:
+    if isinstance(value, trio.CancelScope):
+        return kind, value.cancel_called
+    if depth > 0 and not isinstance(
+        value, trio.lowlevel.Task | trio.Nursery
+    ):  # they have numbers that never come again
         if isinstance(value, list | tuple | deque):
             return kind, tuple(_known(item, depth - 1) for item in value)
         if isinstance(value, set | frozenset):
