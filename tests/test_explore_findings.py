@@ -164,7 +164,6 @@ def test_a_run_that_never_ends_is_found(seconds: float) -> None:
 
 def test_what_a_callback_raises_is_found() -> None:
     """A function that was registered with `Case.on`, or names the state, is not to raise."""
-
     events: dict[str, int] = {}
 
     async def calling(case: Case) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import signal
 import sys
@@ -61,10 +62,8 @@ def test_everything_is_put_back(function: Callable[[Case], Awaitable[None]], col
     (gc.enable if collects else gc.disable)()
     try:
         before = settings()
-        try:
+        with contextlib.suppress(Forbidden, KeyboardInterrupt):
             report_of(function, CANCEL)
-        except (Forbidden, KeyboardInterrupt):
-            pass
         assert before == settings()
         assert collects == gc.isenabled()
     finally:
