@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import re
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ._explorer import Plan, explore, replay
@@ -21,9 +19,6 @@ if TYPE_CHECKING:
     from ._actions import Action
     from ._case import Case
     from ._report import Finding
-
-TAPES: Final = Path(".trio-acp") / "tapes"
-"""Where tapes of failures are kept, below the current directory."""
 
 REPLAY: Final = "TRIO_ACP_REPLAY"
 """The environment variable with the tape that explored tests play, instead of exploring."""
@@ -108,10 +103,7 @@ def explored(
 def _save(finding: Finding, function: Callable[..., object], *, alone: bool) -> str:
     """Keep a finding's tape; return the text that tells of both."""
     test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
-    name = re.sub(r"[^\w.-]+", "-", f"{test or function.__name__}-{finding.kind}")
-    path = TAPES / f"{name}.json"
-    TAPES.mkdir(parents=True, exist_ok=True)
-    path.write_text(finding.tape.dumps(), "utf-8")
+    path = finding.tape.keep(test or function.__name__)
     file = os.path.relpath(inspect.getsourcefile(function) or ".")
     command = ["trio-acp", "explore", f"{file}::{function.__name__}", "--replay", str(path)]
     if not alone:  # only pytest can make its arguments

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "trio-explore-tape"
 VERSION: Final = 1
+TAPES: Final = Path(".trio-acp") / "tapes"
+"""Where the tapes of findings are kept, below the current directory."""
 _JSON_NAMES: Final = {str: "a string", int: "a whole number", list: "an array", dict: "an object"}
 
 
@@ -63,6 +67,17 @@ class Tape:
             },
             indent=1,
         )
+
+    def keep(self, name: str) -> Path:
+        """Write the tape to a file named for `name` and the finding's kind, in `TAPES`; return its path.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        path = TAPES / (re.sub(r"[^\w.-]+", "-", f"{name}-{self.kind}") + ".json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.dumps(), "utf-8")
+        return path
 
     @classmethod
     def loads(cls, text: str | bytes) -> Tape:
