@@ -89,7 +89,7 @@ def explored(
                 report = explore(scenario, plan)
                 text = "\n".join(_save(finding, function, alone=not others) for finding in report.findings)
             if report.findings:
-                raise ExplorationFailed(f"\n{text}", report)
+                raise ExplorationFailed(text, report)
 
         # pytest asks for the parameters, and would take the case for a fixture.
         vars(test)["__signature__"] = signature.replace(parameters=others, return_annotation=None)

@@ -286,12 +286,12 @@ def _describe(error: BaseException) -> str:
     """Return what an exception is, with the place in the user's code; of a group, the first of its members."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    text = f"{type(error).__name__}: {error}".rstrip(": ")
+    first, *more = f"{type(error).__name__}: {error}".rstrip(": ").split("\n")
     place = ""
     for frame in traceback.extract_tb(error.__traceback__):
         if f"{os.sep}trio{os.sep}" not in frame.filename and Path(frame.filename).parent != Path(__file__).parent:
             place = f", at {Path(frame.filename).name}:{frame.lineno} in {frame.name}"
-    return text + place
+    return "\n".join([first + place, *more])
 
 
 def _by_step(strikes: Sequence[Strike], phase: str) -> dict[int, list[Strike]]:
