@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
@@ -93,6 +94,14 @@ class SteeredCoroutine:
     def in_hand(self) -> object:
         """What a parked task will be resumed with."""
         return self._value
+
+
+_ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+def without_addresses(text: str) -> str:
+    """Return a text without the addresses of objects, which are others in every run."""
+    return _ADDRESS.sub("", text)
 
 
 def module_of(frame: FrameType | None) -> str:

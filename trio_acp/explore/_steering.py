@@ -22,14 +22,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 import trio
 import trio.testing
 
-from ._steered import SteeredCoroutine, module_of
+from ._steered import SteeredCoroutine, module_of, without_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +39,6 @@ _IDLE_POLLS: Final = 4
 
 _INTRUDER_POLLS: Final = 500
 """How often a thread that should not be there is waited for, 0.01 real seconds each time."""
-
-_ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class Unsteerable(RuntimeError):
@@ -114,7 +111,7 @@ class Steering(trio.abc.Clock, trio.abc.Instrument):
             self._own.append(own)
             task.coro = cast("Any", own)
             return
-        name = _ADDRESS.sub("", task.name).rpartition(".")[2] if self.coroutines else "main"
+        name = without_addresses(task.name).rpartition(".")[2] if self.coroutines else "main"
         number = self._names[name] = self._names.get(name, -1) + 1
         label = f"{name}[{number}]" if number else name
         steered = SteeredCoroutine(task, label, len(self.coroutines), self._arrived, self._begin_step)
