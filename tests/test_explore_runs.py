@@ -15,10 +15,15 @@ import trio.testing
 
 import trio_acp.explore._steering
 from tests.explore_kit import CANCEL, kinds, report_of, scenario, workers
-from trio_acp.explore import Case, Jump, Plan, Unsteerable, explore
+from trio_acp.explore import Case, Jump, Plan, Strike, Unsteerable, explore
+from trio_acp.explore._guard import Guard
+from trio_acp.explore._run import run_once
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from trio_acp.explore._steered import SteeredCoroutine
+    from trio_acp.explore._steering import Steering
 
 
 def seen(function: Callable[[Case], Awaitable[Any]], *actions: Any, **plan: Any) -> list[Any]:
@@ -362,6 +367,34 @@ def test_a_jump_lets_time_pass_at_once() -> None:
     assert [2, 2] == times[:2]
     assert 100 in times
     assert 102 in times
+
+
+class Youngest:
+    """A schedule: of those that could go on, whoever came last."""
+
+    def choose(self, parked: Sequence[SteeredCoroutine], steering: Steering) -> int:
+        """Return the last position."""
+        return len(parked) - 1
+
+
+def test_who_is_woken_by_a_strike_between_two_steps_may_go_on_at_once() -> None:
+    """Before the next task is chosen, what the strike has woken is among those that could be."""
+
+    async def run(case: Case) -> None:
+        async def busy() -> None:
+            for _ in range(3):
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(busy)
+            nursery.start_soon(busy)
+            with case.scope:
+                await trio.sleep(1)
+
+    guard = Guard()
+    with guard.watching():
+        result = run_once(scenario(run, CANCEL), Youngest(), guard, strikes=[Strike("cancel", 1, "after")])
+    assert ["main", "busy[1]", "main"] == [result.tasks[task] for _, task in result.trail][:3]
 
 
 @pytest.mark.parametrize(

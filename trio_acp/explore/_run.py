@@ -123,7 +123,7 @@ def run_once(
     run = Run(tuple(strikes))
     guard.begin()
     _Player(scenario, schedule, guard, run, watch_states=watch_states, log=log).play(has_scope)
-    # The player, which knows the tasks, is gone: what is left of them is garbage now.
+    # The player, which knows the tasks, is garbage now, and so is what is left of them.
     for leak in guard.end():
         run.find("leak", leak)
     if guard.refused is not None:
@@ -189,7 +189,6 @@ class _Player:
             self._case = Case(self._jump)  # the scopes of the old one know the tasks
             steering.abandon()
             guard.forget()
-        steering.forget()
 
     def _crashed(self, error: BaseException) -> None:
         alive = [steered for steered in self._steering.coroutines if not steered.done]

@@ -226,10 +226,6 @@ class Steering(trio.abc.Clock, trio.abc.Instrument):
                     break
                 with contextlib.suppress(BaseException):  # cleanup that awaits cannot work any more
                     coroutine.close()
-        self.forget()
-
-    def forget(self) -> None:
-        """Let go of the tasks, so that they are garbage as soon as nobody else holds them."""
         for tasks in (self.coroutines, self._own, self._arrived, self._own_arrived, self._parked):
             tasks.clear()
         self._root = None
