@@ -189,6 +189,7 @@ async def leak_system_task(case: Case) -> None:
 
 async def leak_generator(case: Case) -> None:
     async def numbers() -> AsyncIterator[int]:
+        await trio.lowlevel.checkpoint()
         yield 1
         yield 2
 
@@ -199,10 +200,12 @@ async def leak_generator(case: Case) -> None:
 
 
 async def leak_coroutine(case: Case) -> None:
+    await trio.lowlevel.checkpoint()
     _ = trio.sleep(1)  # noqa: ASYNC105 - that is the fault
 
 
 async def leak_coroutine_in_a_circle(case: Case) -> None:
+    await trio.lowlevel.checkpoint()
     circle: list[Any] = [trio.sleep(1)]  # noqa: ASYNC105 - that is the fault
     circle.append(circle)
 
@@ -218,10 +221,12 @@ async def leak_unraisable(case: Case) -> None:
 
 
 async def leak_descriptor(case: Case) -> None:
+    await trio.lowlevel.checkpoint()
     DESCRIPTORS.append(os.open(os.devnull, os.O_RDONLY))
 
 
 async def leak_file(case: Case) -> None:
+    await trio.lowlevel.checkpoint()
     open(os.devnull)  # noqa: PTH123, SIM115, ASYNC230 - that is the fault
 
 
@@ -255,6 +260,7 @@ def test_what_is_no_leak_is_none() -> None:
 
     async def clean(case: Case) -> None:
         async def numbers() -> AsyncIterator[int]:
+            await trio.lowlevel.checkpoint()
             yield 1
 
         async for _ in numbers():
@@ -281,10 +287,12 @@ async def use_thread(case: Case) -> None:
 
 
 async def use_plain_thread(case: Case) -> None:
+    await trio.lowlevel.checkpoint()
     threading.Thread(target=int).start()
 
 
 async def use_socket(case: Case) -> None:
+    await trio.lowlevel.checkpoint()
     socket.socketpair()
 
 
@@ -297,6 +305,7 @@ async def use_process(case: Case) -> None:
 
 
 async def use_plain_process(case: Case) -> None:
+    await trio.lowlevel.checkpoint()
     subprocess.run(["true"], check=False)  # noqa: ASYNC221 - that is the fault
 
 

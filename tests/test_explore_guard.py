@@ -39,6 +39,7 @@ async def fine(case: Case) -> None:
 
 
 async def fails(case: Case) -> None:
+    await trio.lowlevel.checkpoint()
     raise ValueError
 
 
@@ -47,6 +48,7 @@ async def hangs(case: Case) -> None:
 
 
 async def starts_a_thread(case: Case) -> None:
+    await trio.lowlevel.checkpoint()
     threading.Thread(target=int).start()
 
 
@@ -136,6 +138,7 @@ def test_explorations_in_two_threads_wait_for_each_other() -> None:
 
 async def test_inside_a_trio_run_it_is_refused() -> None:
     """An exploration runs Trio itself; that is told before anything is done."""
+    await trio.lowlevel.checkpoint()
     before = settings()
     with pytest.raises(RuntimeError, match="call it from synchronous code"):
         report_of(fine)
