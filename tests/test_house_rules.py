@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -88,7 +90,7 @@ LAYERS: Final = (
         ),
     ),
     ("manager", ("_manager", "_prompt", "_reconcile", "_session")),
-    ("public face", ("",)),
+    ("public face", ("", "_public")),
     ("explorer", ("explore",)),
     ("kit", ("testing",)),
     ("command line", ("cli",)),
@@ -508,11 +510,36 @@ def test_export_faults_are_found() -> None:
     ] == list(export_faults(module))
 
 
+def test_what_is_loaded_is_what_is_exported() -> None:
+    """`_public` has each name of `__all__`, once, and nothing else."""
+    names = [name.rpartition(".")[2] for name, _ in MODULES["_public"].imports() if not name.startswith("__future__")]
+    assert sorted(trio_acp.__all__) == sorted(names)
+
+
+def test_importing_the_package_or_the_explorer_loads_nothing_else() -> None:
+    """Whoever explores code that is not about ACP needs neither cattrs nor trio-websocket."""
+    for line in ("import trio_acp.explore", "from trio_acp import explore", "import trio_acp; dir(trio_acp)"):
+        code = f"{line}; import sys; print(*(m for m in sys.modules if m.split('.')[0] in {STRANGE}))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+        assert "" == done.stdout.strip()
+
+
+def test_an_unknown_name_is_an_error_of_attributes() -> None:
+    """As with every module; a name that is known is there at once, and then stays."""
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = vars(trio_acp)["__getattr__"]("nonsense")
+    assert trio_acp.Plan is getattr(trio_acp, "Plan")  # noqa: B009 - not what a type checker has found
+    assert set(trio_acp.__all__) <= set(dir(trio_acp))
+
+
+STRANGE: Final = {"cattrs", "trio_websocket", "wsproto", "sqlite3"}
+
+
 @pytest.mark.parametrize("name", ["_errors", "_events", "_limits", "_outcomes"])
 def test_what_users_are_handed_is_exported(name: str) -> None:
     """Every public class of the modules whose objects users meet can be imported from `trio_acp`."""
     classes = {node.name for node in MODULES[name].tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_"}
-    assert set() == classes - set(vars(trio_acp))
+    assert set() == classes - set(dir(trio_acp))
 
 
 # -- the README ---------------------------------------------------------------
