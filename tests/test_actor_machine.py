@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 import attrs
+import pytest
 import trio
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from trio_acp._requests import Control
     from trio_acp.abc import TurnRequest
     from trio_acp.testing.fake import Step
+
+pytestmark = pytest.mark.concurrency
 
 MAX_QUEUED = 3
 BOUND = T + LIMITS.grace

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from trio_acp.abc import SessionStore
     from trio_acp.testing.fake import Step
 
+pytestmark = pytest.mark.concurrency
+
 HEAD_START = _background.HEAD_START
 
 STATUS = {Completed: "succeeded", Stopped: "cancelled", TimedOut: "timed_out", Failed: "failed"}

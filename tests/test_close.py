@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from trio_acp.abc import EnsureRequest, Mutate
     from trio_acp.testing.fake import Step
 
+pytestmark = pytest.mark.concurrency
+
 GONE: list[Exception] = [
     BackendUnavailable("no route"),
     BackendMissing("not configured"),

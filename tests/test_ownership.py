@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from trio_acp import Session
     from trio_acp.abc import EnsureRequest, Handle, Mutate
 
+pytestmark = pytest.mark.concurrency
+
 HERE = current_owner("gone")
 DEAD = attrs.evolve(HERE, pid=2**22 + 1)  # more than any pid that Linux gives
 GROUP = ProcessGroup(pgid=2**22 + 1, start_time=1)
@@ -388,6 +390,7 @@ async def test_a_ledger_that_fails_recovery_stops_nothing(
     await stored(store, LEFT)
 
     async def fail(*_: object, **__: object) -> None:
+        await trio.lowlevel.checkpoint()
         raise StoreError("no")
 
     with monkeypatch.context() as patch:

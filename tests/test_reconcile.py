@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from trio_acp.abc import EnsureRequest, Mutate, SessionStore
     from trio_acp.testing.fake import FakeCall, Step
 
+pytestmark = pytest.mark.concurrency
+
 SETUP = LIMITS.setup
 PENDING = Identity(session_id="s")
 ALL = RuntimeStatus(summary="", session_id="s", agent_session_id="a", record_id="r")

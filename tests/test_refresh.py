@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from trio_acp.abc import Done, EnsureRequest, EventSink, Mode, SessionStore, TurnRequest
     from trio_acp.testing.fake import Step
 
+pytestmark = pytest.mark.concurrency
+
 SETTLE = LIMITS.settle
 PROBE = LIMITS.probe
 FRESH = RuntimeStatus(summary="alive", session_id="fresh", agent_session_id="fresh-agent")

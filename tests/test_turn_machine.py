@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 import attrs
+import pytest
 import trio
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -24,6 +25,8 @@ from trio_acp.testing.turn_model import foretell
 if TYPE_CHECKING:
     from trio_acp import Session, SessionManager, Turn
     from trio_acp.abc import Done, EventSink, Mode, TurnRequest
+
+pytestmark = pytest.mark.concurrency
 
 SECONDS = st.sampled_from([0.05, 0.1, 0.95, 1.0, 2.0, 5.0, 6.0])
 BY = st.sampled_from(["user", "caller", "left", "closed", "shutdown"])

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from trio_acp.abc import EnsureRequest
     from trio_acp.testing.fake import Step
 
+pytestmark = pytest.mark.concurrency
+
 ONE = attrs.evolve(SETTINGS, max_sessions=1)
 
 

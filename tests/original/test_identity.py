@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from trio_acp.abc import EnsureRequest, Handle
     from trio_acp.testing.fake import Step
 
+pytestmark = pytest.mark.concurrency
+
 FRESH = RuntimeStatus(summary="well", session_id="s-2", agent_session_id="a-2", record_id="r-2")
 PENDING = Identity(state="pending", session_id="s-1")
 SETTLE = SETTINGS.limits.settle

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from trio_acp import Outcome
     from trio_acp.testing.fake import Step
 
+pytestmark = pytest.mark.concurrency
+
 ONE_SECOND = RuntimeOptions(timeout_seconds=1)
 
 

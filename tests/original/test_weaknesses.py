@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from trio_acp import SessionRecord
 
+pytestmark = pytest.mark.concurrency
+
 
 async def test_what_another_writer_changes_during_a_turn_is_kept(autojump_clock: MockClock) -> None:
     """A turn's writes change the turn's own fields of what is stored then, not of what it had read."""
