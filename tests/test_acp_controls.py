@@ -193,3 +193,49 @@ async def test_options_told_while_a_session_is_loaded_are_kept(autojump_clock: t
         request = trio_acp.abc.EnsureRequest(key="k", mode="persistent", cwd="/repo", resume="s")
         handle = await runtime.ensure_session(request)
         assert ("model",) == (await runtime.capabilities(handle)).config_keys
+
+
+class SaysMore:
+    """An agent that answers `session/set_config_option`, and takes the option away in the next breath."""
+
+    def __init__(self) -> None:
+        self.late = False
+
+    async def serve(self, transport: trio_acp.abc.Transport) -> None:
+        options = [{"id": name, "name": name, "type": "select", "currentValue": "a", "options": []} for name in "mn"]
+        update = {"sessionUpdate": "config_option_update", "configOptions": options[:1]}
+        told = {"method": "session/update", "params": {"sessionId": "s", "update": update}}
+        while True:
+            try:
+                message = json.loads(await transport.receive())
+            except trio_acp.ConnectionLost:
+                return
+            if "id" not in message:
+                continue
+            result: dict[str, Any] = {"protocolVersion": 1}
+            if message["method"] == "session/new":
+                result = {"sessionId": "s", "configOptions": options}
+            elif message["method"] == "session/set_config_option":
+                result = {"configOptions": options}
+                if self.late:
+                    await trio.sleep(2)
+                    result = {"configOptions": []}
+            await transport.send(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}))
+            if message["method"] == "session/set_config_option" and not self.late:
+                await transport.send(json.dumps({"jsonrpc": "2.0", **told}))
+
+
+async def test_answers_and_updates_count_in_the_order_of_the_wire(autojump_clock: trio.testing.MockClock) -> None:
+    """The last word about the options holds, be it an update right behind an answer, or an answer nobody waits for."""
+    agent = SaysMore()
+    async with trio_acp.AcpRuntime(dial_agent(agent)) as runtime:
+        handle = await runtime.ensure_session(trio_acp.abc.EnsureRequest(key="k", mode="persistent", cwd="/repo"))
+        assert ("m", "n") == (await runtime.capabilities(handle)).config_keys
+        await runtime.set_config_option(handle, "m", "a")
+        await trio.testing.wait_all_tasks_blocked()
+        assert ("m",) == (await runtime.capabilities(handle)).config_keys
+        agent.late = True
+        with trio.move_on_after(1):
+            await runtime.set_config_option(handle, "m", "a")
+        await trio.sleep(2)
+        assert () == (await runtime.capabilities(handle)).config_keys

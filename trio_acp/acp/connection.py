@@ -150,12 +150,17 @@ class Connection:
         params: attrs.AttrsInstance,
         cls: type[T],
         *,
+        on_answer: Callable[[PendingReply], None] | None = None,
         on_late: Callable[[PendingReply], None] | None = None,
     ) -> T:
         """Send a request and wait for its answer.
 
         If cancelled, it is withdrawn or, if it was sent, the agent is told that
         it is not wanted any more; an answer that comes all the same goes to `on_late`.
+
+        Args:
+            on_answer: Told of the answer, however late, as soon as it was read
+                and before anything behind it is.
 
         Raises:
             RequestFailed: the agent answered with an error.
@@ -164,14 +169,16 @@ class Connection:
         """
         await self.wait_for_room(params)
         pending = self.request(method, params)
+        pending.on_answer = on_answer
         try:
             return await pending.wait(cls)
         except trio.Cancelled:
             if not pending.withdraw(ConnectionLost(f"{method} was withdrawn before it was sent", detail="withdrawn")):
                 self.notify("$/cancel_request", CancelRequestNotification(request_id=pending.id))
-                pending.on_answer = on_late
-                if on_late is not None and pending.done:
-                    on_late(pending)
+                if on_late is not None:
+                    pending.on_answer = on_late
+                    if pending.done:
+                        on_late(pending)
             raise
 
     def _forget(self, pending: PendingReply) -> None:

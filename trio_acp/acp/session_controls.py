@@ -6,19 +6,21 @@ option, which supersedes it.  Where an agent has both, the option is used.
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-from .._errors import InvalidOption, RequestFailed, UnsupportedControl
+from .._errors import InvalidMessage, InvalidOption, RequestFailed, UnsupportedControl
 from ..abc import Capabilities, Runtime
 from .schema import EmptyResponse, ErrorCode, SetConfigOptionRequest, SetConfigOptionResponse, SetModeRequest
 
 if TYPE_CHECKING:
     from .._events import ConfigOption
     from ..abc import ControlName, Handle
+    from .pending import PendingReply
     from .session import AgentSession
 
 
@@ -99,11 +101,17 @@ async def _set(session: AgentSession, option: ConfigOption, value: str) -> None:
             raise InvalidOption(f"{option.id} is true or false, not {value!r}", detail="invalid-config_value")
         typed = value.lower() == "true"
     request = SetConfigOptionRequest(session_id=session.id, config_id=option.id, value=typed)
+
+    def keep(answer: PendingReply) -> None:
+        # Now, and not when we wake: an update right behind the answer is the agent's later word.
+        if answer.error is None:
+            with contextlib.suppress(InvalidMessage):  # told to whoever waits
+                session.config = answer.read(SetConfigOptionResponse).config_options
+
     try:
-        answer = await session.connection.call("session/set_config_option", request, SetConfigOptionResponse)
+        await session.connection.call("session/set_config_option", request, SetConfigOptionResponse, on_answer=keep)
     except RequestFailed as error:
         raise _meaning(error) from error
-    session.config = answer.config_options
 
 
 def _meaning(error: RequestFailed) -> RequestFailed | UnsupportedControl:
