@@ -13,13 +13,18 @@ import attrs
 import pytest
 import trio
 
+from trio_acp import SessionRecord, open_session_manager
 from trio_acp._owner import MARK, current_owner, mark, start_time
 from trio_acp._procfs import look_up
 from trio_acp._reaper import Reaped, end_groups
 from trio_acp.abc import ProcessGroup
+from trio_acp.stores import MemoryStore
+from trio_acp.testing import FakeRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from trio_acp.abc import EnsureRequest, Handle
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only /proc proves anything")
 
@@ -64,7 +69,8 @@ async def test_a_group_that_is_proven_by_its_leader() -> None:
     with group(HEEDS, marked=False) as (leader, recorded):
         assert Reaped(reaped=(recorded.pgid,)) == await end(recorded)
         assert not lives(recorded)
-        assert -signal.SIGTERM == leader.wait()
+        # The second, if its child was the first to be told: then it says so for it.
+        assert leader.wait() in {-signal.SIGTERM, 128 + signal.SIGTERM}
         assert Reaped() == await end(recorded)
 
 
@@ -130,3 +136,34 @@ async def test_without_proc_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) ->
         suspects = [(recorded, nothing), (missing, nothing)]
         assert Reaped(left=(recorded.pgid,)) == await end_groups(suspects, patience=SECONDS)
         assert lives(recorded)
+
+
+class Witness(FakeRuntime):
+    """Notes which of a group live on when a session is opened."""
+
+    def __init__(self, recorded: ProcessGroup) -> None:
+        super().__init__()
+        self.recorded = recorded
+        self.found: list[bool] = []
+
+    async def ensure_session(self, request: EnsureRequest) -> Handle:
+        self.found.append(lives(self.recorded))
+        return await super().ensure_session(request)
+
+
+@pytest.mark.parametrize("by", ["recovery", "a turn"])
+async def test_an_agent_is_ended_before_its_session_is_used_again(by: str) -> None:
+    """Two agents never work on one conversation: whoever repairs or takes over a row ends the old one first."""
+    store = MemoryStore()
+    with group(HEEDS) as (leader, recorded), trio.fail_after(SECONDS):
+        runtime = Witness(recorded)
+        left = SessionRecord(key="k", agent="fake", state="running", owner=OWNER, processes=(recorded,))
+        if by == "recovery":
+            await store.update("k", lambda _: left)
+        async with open_session_manager({"fake": runtime}, store=store) as manager:
+            assert (by == "recovery") == (not lives(recorded))
+            if by == "a turn":
+                await store.update("k", lambda _: left)
+            await manager.session("k").prompt("x")
+        assert [False] == runtime.found
+        leader.wait()

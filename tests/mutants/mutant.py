@@ -24,8 +24,9 @@ class Mutant:
 
     Attributes:
         name: Its own, in words.
-        stands_for: The weakness (E-), hazard (H-), behaviour (B-), addition (D-)
-            or guarantee (G) of the catalogue that it brings back or breaks.
+        stands_for: The weakness (E-), hazard (H-), behaviour (B-), addition (D-),
+            test (T-) or guarantee (G) of the catalogue that it brings back or breaks;
+            ``explorer`` for what looks for faults itself, which no catalogue has.
         where: The function, as ``module:qualified.name`` within the package.
         old: What is replaced; it stands in the function exactly once.  Keep it
             short: it has to survive changes nearby.
