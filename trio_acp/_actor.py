@@ -44,12 +44,12 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ._claims import release_if_closed
-from ._errors import TurnFailed
+from ._claims import release_if_closed, store_opening
+from ._errors import StoreError, TurnFailed
 from ._outcomes import Failed
 from ._refresh import after_turn
 from ._requests import Control
@@ -87,13 +87,14 @@ async def _serve_lane(ctx: Context, key: str) -> None:
                     await _run_control(ctx, rest)
             elif isinstance(request, Control):
                 await _run_control(ctx, request)
-            await release_if_closed(ctx, request)
         except Exception as error:  # noqa: BLE001 - our fault, or an adapter's: this request pays, nobody else
             _log.exception("the actor of %s failed", key)
             _fail(ctx, request, error)
         finally:
             if not request.settled.is_set():
                 _fail(ctx, request, None)
+        await store_opening(ctx, request)
+        await release_if_closed(ctx, request)
         ctx.capacity.let_go(key)
         ctx.trace("released", request)
     ctx.evictor.lane_released(key)
@@ -102,14 +103,16 @@ async def _serve_lane(ctx: Context, key: str) -> None:
 async def _run_control(ctx: Context, control: Control) -> None:
     if not control.internal:
         ctx.counters.controls += 1
+    result: Any = None
+    failure: Exception | None = None
     try:
         result = None if control.stopping else await control.run(control)
     except Exception as error:  # noqa: BLE001 - handed to the caller, whatever it is
-        control.settle(error=error)
-    else:
+        failure = error
+    if not isinstance(failure, StoreError):  # from a store that has just failed he waits for nothing more
         # Before the caller goes on: he may want to open the session elsewhere.
         await control.interruptibly(math.inf, release_if_closed, ctx, control)
-        control.settle(result)
+    control.settle(result, failure)
 
 
 def _fail(ctx: Context, request: Request, error: Exception | None) -> None:

@@ -70,6 +70,7 @@ class CacheEntry:
         doubtful: True since something failed on the handle: the runtime is
             asked how it is before it is used again.
         heard: The handle's ids when they were last looked at.
+        unstored: Whether nobody has tried yet to store what opening it brought.
         asked: Whether the runtime was asked, after a turn, which ids it knows.
         last_used: Trio's clock when its lane was last released.
         applied: The signature of the options that the backend is known to
@@ -82,6 +83,7 @@ class CacheEntry:
     suspect: bool = False
     doubtful: bool = False
     heard: tuple[str | None, ...] = ()
+    unstored: bool = False
     asked: bool = False
     last_used: float = 0.0
     applied: str | None = None

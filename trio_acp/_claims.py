@@ -57,9 +57,9 @@ async def holding_rows(store: SessionStore, owner: Owner, seconds: float) -> Asy
 async def claim_row(ctx: Context, key: str) -> SessionRecord | None:
     """Return the session's row, which names us from now on; None if there is no such session.
 
-    If its owner is dead, what that one left is repaired, and the processes of
-    its agent are ended.  If cancelled, the row may be ours until the lane is
-    released.
+    If its owner is dead, the processes of its agent are ended first, and what
+    that one left is repaired.  If cancelled, the row may be ours until the
+    lane is released.
 
     Raises:
         SessionInUse: a live manager has the session open; nothing changed.
@@ -68,6 +68,8 @@ async def claim_row(ctx: Context, key: str) -> SessionRecord | None:
     found = await ctx.read(key)
     if found is None or key in ctx.held:
         return found
+    # Before the row is ours: should we be interrupted in between, it still says what was left.
+    await succeed(ctx, found)
     changes = ctx.unsaved.get(key, {})
     before: SessionRecord | None = None
 
@@ -86,27 +88,40 @@ async def claim_row(ctx: Context, key: str) -> SessionRecord | None:
         del ctx.unsaved[key]
     if row is None:
         ctx.held.discard(key)
-    elif before is not None and before.owner not in {None, ctx.owner}:
-        _log.warning("session %s was left by the process %d, which is gone", key, before.owner.pid)
-        # Before the session is opened: two agents at work on one conversation would spoil it.
-        suspects = [(group, before.owner) for group in before.processes]
-        await end_groups(suspects, patience=ctx.settings.limits.cleanup)
-        if ctx.ledger is not None:
-            await settle_tasks(ctx.ledger)
+    elif before is not None and before.owner != found.owner:
+        await succeed(ctx, before)  # it came and died since the row was read
     return None if row is None else ctx.with_agent(row)
 
 
-async def settle_tasks(ledger: Ledger) -> None:
-    """Settle the tasks whose owners died; what fails is logged, and left to the next one.
+async def succeed(ctx: Context, row: SessionRecord) -> None:
+    """If the row's owner is dead, end the processes of its agent and settle its tasks; the row is left as it is.
+
+    It takes three times `cleanup` seconds at most.  If cancelled, the processes are killed at once.
+    """
+    if row.owner is None or row.owner == ctx.owner or is_alive(row.owner):
+        return
+    patience = ctx.settings.limits.cleanup
+    _log.warning("session %s was left by the process %d, which is gone", row.key, row.owner.pid)
+    # Before the session is opened: two agents at work on one conversation would spoil it.
+    await end_groups([(group, row.owner) for group in row.processes], patience=patience)
+    if ctx.ledger is not None:
+        await settle_tasks(ctx.ledger, patience)
+
+
+async def settle_tasks(ledger: Ledger, seconds: float) -> None:
+    """Settle the tasks whose owners died, within `seconds`; what fails is logged, and left to the next one.
 
     Several managers may do it at once.  If cancelled, each task is settled or as it was.
     """
-    try:
-        for task in await ledger.list(open_only=True):
-            if task.owner is not None and not is_alive(task.owner):
-                await ledger.put(interrupted(task, time.time()))
-    except Exception:  # noqa: BLE001 - a ledger decides nothing
-        _log.exception("the tasks that dead managers left could not be settled")
+    with trio.move_on_after(seconds) as scope:
+        try:
+            for task in await ledger.list(open_only=True):
+                if task.owner is not None and not is_alive(task.owner):
+                    await ledger.put(interrupted(task, time.time()))
+        except Exception:  # noqa: BLE001 - a ledger decides nothing
+            _log.exception("the tasks that dead managers left could not be settled")
+    if scope.cancelled_caught:
+        _log.warning("settling the tasks that dead managers left took more than %g s", seconds)
 
 
 def require_free(ctx: Context, row: SessionRecord | None) -> None:
@@ -116,6 +131,17 @@ def require_free(ctx: Context, row: SessionRecord | None) -> None:
         SessionInUse: a live manager that is not this one has the session open.
     """
     free_for(row, ctx.owner, is_alive)
+
+
+async def store_opening(ctx: Context, request: Request) -> None:
+    """Write what opening a session brought, if its operation went wrong before it did; at most `cleanup` seconds.
+
+    Without it, a crash would leave an agent that no row names.  If that fails,
+    or it is cancelled, the next write of the session does it.
+    """
+    entry = ctx.cache.get(request.key)
+    if entry is not None and entry.unstored and request.key in ctx.held and not ctx.closing:
+        await ctx.save(request, {}, trio.current_time() + ctx.settings.limits.cleanup)
 
 
 async def release_if_closed(ctx: Context, request: Request) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from ._claims import require_free
+from ._claims import require_free, succeed
 from ._errors import BackendMissing, StoreError
 from ._keys import missing
 from ._ownership import FREE
@@ -67,8 +67,7 @@ async def close_in_lane(ctx: Context, control: Control, reason: str, wish: Close
         notice = await _close(ctx, entry, reason, wish)
         closed = notice is None
     else:
-        deadline = trio.current_time() + ctx.settings.limits.cleanup
-        record = await control.interruptibly(math.inf, read_by, ctx, control.key, deadline)
+        record = await control.interruptibly(math.inf, _look_up, ctx, control.key, wish)
         if control.stopping:
             return None
         if record is None:
@@ -81,6 +80,13 @@ async def close_in_lane(ctx: Context, control: Control, reason: str, wish: Close
     elif wish.discard:
         await _write(ctx, control.key, _begin_anew(ctx, control.key))
     return CloseReport(closed, notice, forgotten=wish.forget)
+
+
+async def _look_up(ctx: Context, key: str, wish: CloseWish) -> SessionRecord | None:
+    record = await read_by(ctx, key, trio.current_time() + ctx.settings.limits.cleanup)
+    if record is not None and (wish.forget or wish.discard):
+        await succeed(ctx, record)  # afterwards nothing says what a dead manager left
+    return record
 
 
 async def _close(ctx: Context, entry: CacheEntry, reason: str, wish: CloseWish) -> str | None:

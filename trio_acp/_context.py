@@ -15,7 +15,7 @@ from ._cache import RuntimeCache
 from ._capacity import Capacity
 from ._errors import TurnFailed
 from ._keys import agent_id, agent_of
-from ._ownership import changed
+from ._ownership import are_due, changed, opened
 from ._queue import SessionActorQueue
 from ._requests import Control
 from ._statistics import CapacityUse, Statistics, TurnCounters
@@ -109,7 +109,10 @@ class Context:
         If cancelled, nothing was read.
         """
         stored = await self.store.read(key)
-        return None if stored is None else self.with_agent(attrs.evolve(stored, **self.unsaved.get(key, {})))
+        if stored is None:
+            return None
+        unsaved = self.unsaved.get(key, {})
+        return self.with_agent(attrs.evolve(stored, **unsaved) if are_due(stored, self.owner, unsaved) else stored)
 
     def with_agent(self, stored: SessionRecord) -> SessionRecord:
         """Return a stored record with its agent as runtimes are named; without one, it has that of its key."""
@@ -127,6 +130,11 @@ class Context:
         if "owner" in changes and changes["owner"] is None:
             self.held.discard(key)  # nobody has to do it again: it is remembered
         problem: str | None = f"no answer within {max(0.0, deadline - trio.current_time()):g} s"
+        entry = self.cache.get(key)
+        if entry is not None and entry.unstored:
+            # Whatever is written first of an open session says also what to end after a crash.
+            changes = {**opened(entry.record), **changes}
+            entry.unstored = False
         # Remembered first: whatever interrupts the write, the changes are not lost.
         self.unsaved[key] = {**self.unsaved.get(key, {}), **changes}
         with trio.move_on_at(deadline):

@@ -36,6 +36,7 @@ from ._errors import (
     UnsupportedControl,
 )
 from ._options import ConfigPair, config_pairs, merge, must_reopen, normalise, signature
+from ._ownership import are_due
 from ._records import RuntimeOptions
 from ._turn_state import as_acp_error
 
@@ -176,11 +177,13 @@ async def _store(
         entry.applied = None
     pending = ctx.unsaved.get(key, {})
     ids = {"identity": record.identity, "cwd": record.cwd}
-    changes = {**pending, **ids, "processes": record.processes, "options": options, "last_activity": ctx.wall_clock()}
+    changes = {**ids, "processes": record.processes, "options": options, "last_activity": ctx.wall_clock()}
 
     def change(old: SessionRecord | None) -> SessionRecord | None:
         require_free(ctx, old)
-        return None if old is None else attrs.evolve(old, **changes)
+        if old is None:
+            return None
+        return attrs.evolve(old, **{**(pending if are_due(old, ctx.owner, pending) else {}), **changes})
 
     async def write() -> tuple[SessionRecord | None]:
         return (await ctx.store.update(key, change),)
@@ -197,6 +200,7 @@ async def _store(
     ctx.unsaved.pop(key, None)
     if entry is not None:
         entry.record = ctx.with_agent(stored)
+        entry.unstored = False
     return stored
 
 

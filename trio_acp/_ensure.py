@@ -120,7 +120,7 @@ async def ensure_runtime_handle(
         owner=ctx.owner,
         processes=handle.processes,
     )
-    entry = CacheEntry(handle=handle, record=record, origin=origin, heard=ids_of(handle))
+    entry = CacheEntry(handle=handle, record=record, origin=origin, heard=ids_of(handle), unstored=True)
     ctx.cache.put(request.key, entry)
     return entry
 

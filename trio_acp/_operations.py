@@ -133,6 +133,7 @@ async def _store_started(
     if written is not None:
         ctx.unsaved.pop(control.key, None)
         entry.record = record
+        entry.unstored = False
         return record
     if control.stopping:
         return None

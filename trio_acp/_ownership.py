@@ -57,13 +57,31 @@ def claimed(
     if row is None:
         return None
     if row.owner in {None, us}:
-        return attrs.evolve(row, **{**changes, "owner": us})
+        return attrs.evolve(row, **{**(changes if are_due(row, us, changes) else {}), "owner": us})
     return attrs.evolve(repaired(row), owner=us, processes=row.processes)
 
 
 def changed(row: SessionRecord | None, us: Owner, changes: Mapping[str, Any]) -> SessionRecord | None:
     """Return the row with changes of ours; unchanged if there is none, or if it has become another's meanwhile."""
-    return row if row is None or row.owner not in {None, us} else attrs.evolve(row, **changes)
+    return row if row is None or not are_due(row, us, changes) else attrs.evolve(row, **changes)
+
+
+def are_due(row: SessionRecord, us: Owner, changes: Mapping[str, Any]) -> bool:
+    """Whether changes of ours are still to be made to a row.
+
+    A write that was given up may have been made all the same, and freed the
+    row; what others have stored there since then is not to be undone.
+    """
+    if row.owner is not None:
+        return row.owner == us
+    if "last_activity" in changes:
+        return bool(row.last_activity <= changes["last_activity"])
+    return "owner" not in changes  # else they were to free the row, and did
+
+
+def opened(record: SessionRecord) -> dict[str, Any]:
+    """Return what opening a session may have changed of its record."""
+    return {name: getattr(record, name) for name in ("identity", "cwd", "owner", "processes")}
 
 
 def is_left_behind(row: SessionRecord, is_alive: Callable[[Owner], bool]) -> bool:

@@ -51,11 +51,12 @@ async def recover(store: SessionStore, ledger: Ledger | None, limits: Limits) ->
     with trio.move_on_after(limits.probe) as scope:
         rows = await _left_behind(store)
         suspects = [(group, row.owner) for row in rows if row.owner is not None for group in row.processes]
-        # Twice that at the very most, so that there is time left for the rows.
-        groups = await end_groups(suspects, patience=min(limits.cleanup, 0.4 * limits.probe))
+        # Three times that at the very most, so that there is time left for the rows.
+        patience = min(limits.cleanup, 0.25 * limits.probe)
+        groups = await end_groups(suspects, patience=patience)
         report = attrs.evolve(report, reaped=groups.reaped, left=groups.left)
         if ledger is not None:
-            await settle_tasks(ledger)
+            await settle_tasks(ledger, patience)
         for row in rows:
             if await _repair(store, row):
                 report = attrs.evolve(report, repaired=(*report.repaired, row.key))

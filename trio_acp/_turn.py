@@ -86,7 +86,7 @@ from ._ensure import ensure_runtime_handle, known_record
 from ._errors import AcpError, TurnFailed
 from ._options import normalise
 from ._outcomes import Failed, Stopped
-from ._ownership import FREE
+from ._ownership import FREE, opened
 from ._refresh import before_closing, listen
 from ._retry import nothing_was_started, session_was_lost
 from ._turn_state import Cause, Phase, TurnState
@@ -205,14 +205,9 @@ async def _prepare(ctx: Context, turn: TurnState) -> None:
         await turn.interruptibly(gate, ctx.save, turn, _running(ctx, entry.record), patience)
 
 
-def _running(ctx: Context, opened: SessionRecord) -> dict[str, Any]:
+def _running(ctx: Context, record: SessionRecord) -> dict[str, Any]:
     activity = ctx.wall_clock()
-    return {"state": "running", "last_error": None, "last_activity": activity, **_opened(opened)}
-
-
-def _opened(record: SessionRecord) -> dict[str, Any]:
-    """Return what opening the session may have changed."""
-    return {name: getattr(record, name) for name in ("identity", "cwd", "owner", "processes")}
+    return {"state": "running", "last_error": None, "last_activity": activity, **opened(record)}
 
 
 # -- running ------------------------------------------------------------------
@@ -307,8 +302,8 @@ def _terminal(ctx: Context, turn: TurnState, entry: CacheEntry | None) -> dict[s
         error = f"the turn timed out after {turn.limits.turn:g} s"
     state = "idle" if error is None else "error"
     # A turn that failed before it was marked as running may have opened a session whose ids are not stored yet.
-    opened = {} if entry is None else _opened(entry.record)
+    known = {} if entry is None else opened(entry.record)
     kept = entry is not None and entry.record.mode == "persistent"
     # One write for both: a oneshot is closed beside it, or right after.
     freed = {} if kept else FREE
-    return {"state": state, "last_error": error, "last_activity": ctx.wall_clock(), **opened, **freed}
+    return {"state": state, "last_error": error, "last_activity": ctx.wall_clock(), **known, **freed}
