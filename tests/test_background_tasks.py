@@ -143,13 +143,13 @@ async def test_a_turn_that_ends_well(autojump_clock: MockClock) -> None:
 
 async def test_a_turn_that_says_it_was_denied_is_blocked(autojump_clock: MockClock) -> None:
     """The text may arrive in any pieces; the outcome of the turn itself is not changed."""
-    pieces = ["Write failed: per", "mission", " denied for /root/oc-acp", "-write-should", "-fail", ".txt."]
+    pieces = ["Write failed: per", "mission", " denied for /srv/no", "tes/to", "day", ".txt."]
     ledger = Watched()
     async with child(FakeRuntime(map(TextDelta, pieces)), ledger) as (_manager, session):
         await session.prompt("x")
         task = await ledger.only()
     assert ("succeeded", "blocked") == (task.status, task.outcome)
-    assert "Permission denied for /root/oc-acp-write-should-fail.txt." == task.summary
+    assert "Permission denied for /srv/notes/today.txt." == task.summary
     assert "".join(pieces) == task.progress
 
 

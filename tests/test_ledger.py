@@ -48,7 +48,7 @@ def test_a_prompt_is_shortened(prompt: str, expected: str) -> None:
     ("chunks", "expected"),
     [
         (["테", "스", "트 통", "과"], "테스트 통과"),
-        (["/root", "/oc-acp", "-write", ".txt"], "/root/oc-acp-write.txt"),
+        (["/srv", "/notes", "/today", ".txt"], "/srv/notes/today.txt"),
         (["impl", "ement", "ing"], "implementing"),
         (["Hello", " world"], "Hello world"),
         (["Hello ", "world"], "Hello world"),
@@ -100,7 +100,7 @@ READ_ONLY = "Writable session or apply_patch authorization required."
 @pytest.mark.parametrize(
     ("progress", "expected"),
     [
-        ("Write failed: permission denied for /root/x.txt.", "Permission denied for /root/x.txt."),
+        ("Write failed: permission denied for /srv/x.txt.", "Permission denied for /srv/x.txt."),
         ("Well, PERMISSION DENIED for /a,b;:!? ok", "Permission denied for /a,b."),
         ("permission denied", "Permission denied."),
         ("permission denied for ...", "Permission denied."),
