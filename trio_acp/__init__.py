@@ -2,7 +2,7 @@
 
 A map of the code.  Imports only go down::
 
-    _manager  _session                   what a program holds: SessionManager, Session, Turn
+    _manager  _session  _prompt          what a program holds: SessionManager, Session, Turn
     _reconcile                           confirming the ids of stored sessions
     _actor  _turn  _turn_state           the task that serves a session; THE TURN (start reading here)
     _operations  _ensure  _requests      its other operations; getting a backend handle; what waits in a lane

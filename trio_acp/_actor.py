@@ -9,6 +9,8 @@ States of the task
 ------------------
 ``started``   the lane has its first request, and the task has not run yet.
 ``serving``   one request runs; its `settled` tells its caller, here at the latest.
+``asking``    a turn's caller went on; the runtime is asked for the session's ids
+              (`_refresh.py`), which gives way to whoever comes.
 ``released``  between two requests: a slot that was kept and not used is free.
 ``ended``     nothing waits: the lane is gone and its handle, if any, begins to age.
 
@@ -32,9 +34,12 @@ G5 No task for an idle session.
 
 Bounds
 ------
-An actor adds no waiting of its own: a lane is held for as long as its turns
-(G1 of `_turn.py`) and controls take, whose deadlines are theirs.
-(test_manager_machine.py::TestManager)
+A lane is held for as long as its turns (G1 of `_turn.py`) and controls take,
+whose deadlines are theirs; then ``settle`` (and ``join``) at most for the ids of
+a turn's session, cut by whoever comes, and ``cleanup`` for the row of a session
+that is not open any more.  (test_manager_machine.py::TestManager)
+(test_refresh.py::test_the_caller_does_not_wait_for_it_and_the_lane_does)
+(test_refresh.py::test_whoever_comes_next_cuts_it)
 
 Not promised: fairness between sessions beyond that of Trio's scheduler; that a
 bug of ours is survived by the session's backend (it is closed and resumed).

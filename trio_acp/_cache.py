@@ -7,6 +7,8 @@ handle, and there is no other way out.
 States of an entry
 ------------------
 ``clean``    its backend session owes nothing: the next operation uses it.
+``doubtful`` something failed on it: the next operation asks its runtime first, and
+             closes and resumes it if it is not well.  It may be suspect too.
 ``suspect``  it owes an answer, or it is not known what it did: the next
              operation finds it quiet (it is clean then), or closes it and resumes.
 ``out``      not in the cache any more: its handle is being closed, or is closed.
@@ -62,7 +64,7 @@ class CacheEntry:
 
     Attributes:
         handle: The open backend session; compared by identity.
-        record: Its metadata as last stored.
+        record: Its metadata; ids learned last, and what a store did not take, are not stored yet.
         origin: Whether it was opened anew, resumed, or opened anew because
             what was stored could not be resumed.
         suspect: True while the handle owes an answer: it must be found quiet
@@ -71,7 +73,7 @@ class CacheEntry:
             asked how it is before it is used again.
         heard: The handle's ids when they were last looked at.
         unstored: Whether nobody has tried yet to store what opening it brought.
-        asked: Whether the runtime was asked, after a turn, which ids it knows.
+        asked: Whether the runtime was asked, after a turn or to reconcile, which ids it knows.
         last_used: Trio's clock when its lane was last released.
         applied: The signature of the options that the backend is known to
             have; None while that is not known.

@@ -67,8 +67,8 @@ class Progress:
 
 # -- the end ------------------------------------------------------------------
 
-# The only text patterns that decide anything: a turn that ended well is called blocked if the agent says so
-# in one of these ways, for agents have no other.  Nothing but what the ledger shows depends on them.
+# A turn that ended well is called blocked if the agent says so in one of these ways, for agents have no other.
+# Nothing but what the ledger shows depends on these patterns.
 _DENIED: Final = re.compile(r"\b(?:write failed:\s*)?permission denied\b(?: for (?P<path>\S+))?", re.IGNORECASE)
 _READ_ONLY: Final = re.compile(r"\b(?:need a writable session|filesystem authorization|apply_patch)\b", re.IGNORECASE)
 

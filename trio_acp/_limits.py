@@ -45,9 +45,11 @@ class Limits:
     Attributes:
         turn: From leaving the queue to the agent's last word.  Setup counts.
         grace: How long after `turn` the turn still accepts events.
-        cleanup: For the agent to stop a turn, and again to close a oneshot.
-        setup: For connecting and opening a session, within `turn`.
-        probe: For one status request.
+        cleanup: For the agent to stop a turn, and again to close a oneshot; for
+            each close, and each write that nothing depends on.
+        setup: For connecting and opening a session, within `turn` if a turn does it.
+        probe: For one status request, for reading what is stored when a program
+            asks for it, and for the repairs when a manager is opened.
         controls: For applying a session's options, within `setup` if a turn does it.
         settle: For asking the runtime, after a turn, what it has learned of
             the session's ids.  Nobody waits for it, and whoever comes next cuts it.

@@ -141,7 +141,14 @@ async def _store_started(
 
 
 async def probe_in_lane(ctx: Context, control: Control) -> SessionStatus | None:
-    """Ask the runtime how a live session is, within `probe` seconds, and describe the session."""
+    """Ask the runtime how a live session is, within `probe` seconds, and describe the session.
+
+    Ids that the answer tells are stored, best effort.  If the control is to stop, the questions are given up.
+
+    Raises:
+        SessionMissing: there is no such session.
+        StoreError: its metadata cannot be read in time.
+    """
     entry = ctx.cache.get(control.key)
     answer: RuntimeStatus | None = None
     offered: Capabilities | None = None

@@ -1,6 +1,7 @@
 """Who may use a stored session: its row, and nobody else, says so.
 
-A row names its owner while that manager holds an open backend session for it.
+A row names its owner from before that manager opens a backend session for it
+until after that is closed, or for good if the manager dies.
 These are the steps that a row can take, each from the old row to the new one,
 to be made inside one atomic update of the store.  Which owners live is
 passed in.  So however many managers share a store:

@@ -111,13 +111,13 @@ class SessionRecord:
         state: ``idle``, ``running`` or ``error``.
         last_error: Why it is in ``error``; None otherwise.
         last_activity: Wall-clock time of the last write, seconds since the epoch.
-        owner: Who has it open, or is about to open it; nobody else may.  None
-            while no backend session of it is open.
+        owner: Who has it open, is about to open it, or has just closed it; as
+            long as that manager lives, nobody else may use it.  None for nobody.
         options: What every turn of it runs with.
         requester: The key of the session on whose behalf it works, if there is one.
         label: A name for people.
         processes: The agents' process groups that serve its open backend
-            session, for whoever has to end them after a crash of the `owner`.
+            session, for whoever has to end them if the `owner` dies.
     """
 
     key: str

@@ -180,13 +180,13 @@ class Session(SessionControls):
         return report
 
     async def status(self) -> SessionStatus:
-        """Tell how the session is; asks the runtime too if the session is live and idle.
+        """Tell how the session is; asks the runtime too if the session is live and idle, for `probe` seconds.
 
-        If cancelled, nothing happened.
+        If cancelled, nothing happened, but ids that the runtime told may be stored.
 
         Raises:
             SessionMissing: there is no such session.
-            StoreError: its metadata cannot be read.
+            StoreError: its metadata cannot be read within `probe` seconds.
             ManagerClosed: the manager is closing.
         """
         if self._ctx.is_idle(self.key):
@@ -200,7 +200,7 @@ class Session(SessionControls):
         """Carry out an operation in this session's lane, and return its result.
 
         If cancelled while it waits, it did not happen; later, it is told to
-        stop and waited for, within `cleanup` seconds.
+        stop and waited for, within ``2 * cleanup`` seconds (plus ``2 * join``).
         """
         await trio.lowlevel.checkpoint()
         return await self._carry_out(run)

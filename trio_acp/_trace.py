@@ -3,10 +3,13 @@
 A turn emits, in this order (the middle ones as they apply)::
 
     admitted  withdrawn  dequeued  setup  ready  submitted  first_event
-    cause  retried
-    ladder.cancel  ladder.join  ladder.stop  ladder.close
-    suspect  straggler  store_failed  resume_failed
-    decided  settled  released
+    cause  retried  decided
+    ladder.cancel  ladder.join  ladder.stop  straggler
+    ladder.close  suspect
+    settled  released
+
+``resume_failed`` follows a ``setup``, ``store_failed`` may come anywhere, and a
+``cause`` that is not the first one until the turn is settled.
 
 Every turn that was ``admitted`` is ``settled`` exactly once.  ``settled``
 carries the outcome; ``cause`` carries each request to stop that was accepted,

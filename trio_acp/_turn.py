@@ -1,7 +1,7 @@
 """THE TURN: what happens between a prompt's admission and its outcome.
 
 Two rules.  Everything that decides about a turn is in this file and in
-`_turn_state.py`, which has its state.  Nothing here awaits an adapter: adapters
+`_turn_state.py`, which has its state; `_retry.py` judges its error.  Nothing here awaits an adapter: adapters
 run in sibling tasks (`_calls.py`) and this file waits for their end, for a
 cause, or for a deadline, whichever is first.
 
@@ -11,7 +11,8 @@ J = ``join``.  D = the instant the turn left its queue, plus T.
 States
 ------
 ``queued``     in the session's lane; withdrawing costs nothing.
-``preparing``  owns the lane; metadata is read, a handle opened or reused, and
+``preparing``  owns the lane; metadata is read and claimed, the ledger told if
+               the session works for another one, a handle opened or reused, and
                told the session's options if they changed.
                Nothing was submitted: a cause ends the setup call at once.
 ``running``    the adapter's `run_turn` is alive.

@@ -319,7 +319,7 @@ class Runtime(ABC):
         return None
 
     async def capabilities(self, handle: Handle) -> Capabilities:
-        """Tell what `set_mode` and `set_config_option` accept on this handle."""
+        """Tell what `set_mode` and `set_config_option` accept on this handle.  If cancelled, nothing happened."""
         return Capabilities()
 
     async def set_mode(self, handle: Handle, mode_id: str) -> None:
