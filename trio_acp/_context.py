@@ -20,7 +20,7 @@ from ._queue import SessionActorQueue
 from ._requests import Control
 from ._statistics import CapacityUse, Statistics, TurnCounters
 from ._trace import TraceRecord
-from ._turn_state import as_acp_error
+from ._turn_state import failure_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,8 +204,7 @@ class Context:
             return TurnFailed(f"the backend did not close session {handle.key!r} in time", detail="close-timeout")
         if call.ok:
             return None
-        lost = TurnFailed("the adapter's close ended itself by cancellation", detail="adapter-error")
-        error = lost if call.error is None else as_acp_error(call.error)
+        error = failure_of(call)
         _log.warning("closing the session of %s (%s) failed: %r", handle.key, reason, error)
         return error
 

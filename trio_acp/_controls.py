@@ -38,7 +38,7 @@ from ._errors import (
 from ._options import ConfigPair, config_pairs, merge, must_reopen, normalise, signature
 from ._ownership import are_due
 from ._records import RuntimeOptions
-from ._turn_state import as_acp_error
+from ._turn_state import failure_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -284,7 +284,6 @@ async def _call(
     if not call.ok:
         # A refusal is an answer; anything else may mean that nobody is there any more.
         entry.doubtful |= not isinstance(call.error, UnsupportedControl | RequestFailed)
-        lost = TurnFailed(f"the adapter's {name} ended itself by cancellation", detail="adapter-error")
-        raise lost if call.error is None else as_acp_error(call.error)
+        raise failure_of(call)
     result: Any = call.value
     return (result,)

@@ -25,12 +25,12 @@ _AGENT_ID: Final = re.compile(rf"[a-z0-9][a-z0-9_-]{{0,{MAX_AGENT_ID - 1}}}")
 _RESERVED: Final = frozenset({"global", "unknown"})
 
 
-def agent_id(name: str, default: str = "main") -> str:
-    """Return a name as an agent's id: lower-case letters, digits, dashes and underscores; `default` if none is left."""
+def agent_id(name: str) -> str:
+    """Return a name as an agent's id: lower-case letters, digits, dashes and underscores; ``main`` if none is left."""
     text = name.strip().lower()
     if _AGENT_ID.fullmatch(text):
         return text
-    return _FOREIGN.sub("-", text).strip("-")[:MAX_AGENT_ID] or default
+    return _FOREIGN.sub("-", text).strip("-")[:MAX_AGENT_ID] or "main"
 
 
 def _agent_and_rest(key: str) -> tuple[str, str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import attrs
 import trio
@@ -184,11 +184,8 @@ class TurnState(Request):
         elif call.ok:
             missing = TurnFailed("the adapter's turn returned without saying how it ended", detail="no-terminal-event")
             self.note(Cause(kind="failure", time=now, error=missing))
-        elif call.error is not None:
-            self.note(Cause(kind="failure", time=now, error=as_acp_error(call.error)))
-        elif not self.log:
-            lost = TurnFailed("the adapter's turn ended itself by cancellation", detail="adapter-error")
-            self.note(Cause(kind="failure", time=now, error=lost))
+        elif call.error is not None or not self.log:
+            self.note(Cause(kind="failure", time=now, error=failure_of(call)))
 
     def forget_log(self) -> None:
         """Start over for the one retry: the log holds nothing but the failed attempt's end."""
@@ -310,6 +307,13 @@ class TurnState(Request):
         if self._news is not None:
             self._news.set()
         return True
+
+
+def failure_of(call: Call[Any]) -> AcpError:
+    """Return why a call into a runtime did not return: what it raised, else that it ended itself."""
+    if call.error is None:
+        return TurnFailed(f"the adapter's {call.name} ended itself by cancellation", detail="adapter-error")
+    return as_acp_error(call.error)
 
 
 def as_acp_error(error: Exception, kind: type[AcpError] = TurnFailed) -> AcpError:

@@ -38,8 +38,6 @@ from . import schema as s
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMA_VERSION: Final = "1.25"
-
 _TOOL_CALL = frozenset({"name", "kind", "status", "content", "locations", "raw_input", "raw_output"})
 _SESSION_STATE = frozenset({"modes", "config_options"})
 

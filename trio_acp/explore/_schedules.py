@@ -105,13 +105,9 @@ class Exhaustive:
     to a depth of three; all else (what only globals or deeper objects know, the
     inside of classes written in C) is not, so a pruned search can miss what
     depends on it.  ``prune=False`` misses nothing.
-
-    Attributes:
-        pruned: How many runs met a state that was met before.
     """
 
     def __init__(self, *, prune: bool = True) -> None:
-        self.pruned = 0
         self._prune = prune
         self._seen: set[int] = set()
         self._todo: list[tuple[int, ...]] = [()]
@@ -141,7 +137,6 @@ class Exhaustive:
                 alive = tuple((s.born, _place(s)) for s in steering.coroutines if not s.done)
                 state = hash((steering.now, tuple(s.born for s in parked), alive))
                 self._closed = state in self._seen
-                self.pruned += self._closed
                 self._seen.add(state)
             if not self._closed:
                 self._todo += [(*path, other) for other in range(len(parked) - 1, 0, -1)]
