@@ -97,16 +97,16 @@ async def start_in_lane(
     entry = await ensure_runtime_handle(ctx, control, record, deadline, cleanup=limits.cleanup)
     if entry is None:
         return None
-    stored = None
+    written: SessionRecord | None = None
     try:
-        stored = await _store_started(ctx, control, entry, record, deadline, own_cwd=wanted.cwd is not None)
+        written = await _store_started(ctx, control, entry, record, deadline, own_cwd=wanted.cwd is not None)
     finally:
         # At shutdown somebody else may have taken it out, and closes it.
-        if stored is None and entry is not before and ctx.cache.get(control.key) is entry:
+        if written is None and entry is not before and ctx.cache.get(control.key) is entry:
             ctx.cache.take_out(control.key)
             with shielded(limits.cleanup + 2 * limits.join):
                 await ctx.close_handle(ctx.runtime(record.agent), entry.handle, "init-meta-failed", limits.cleanup)
-    return None if stored is None else "reused" if entry is before else entry.origin
+    return None if written is None else "reused" if entry is before else entry.origin
 
 
 async def _store_started(

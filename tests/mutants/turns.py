@@ -279,8 +279,8 @@ MUTANTS: Final = (
         "a session whose metadata could not be stored stays open",
         "H-08",
         "_operations:start_in_lane",
-        "if stored is None and entry is not before",
-        "if stored is not None and entry is before",
+        "if written is None and entry is not before",
+        "if written is not None and entry is before",
         "test_manager.py::test_a_start_that_cannot_be_stored_is_rolled_back[False-raises]",
     ),
     Mutant(
