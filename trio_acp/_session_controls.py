@@ -45,6 +45,7 @@ class SessionControls(ABC):
             InvalidOption: no agent can have such a mode.
             UnsupportedControl: the agent has no modes.
             RequestFailed: the agent refused.
+            SessionInUse: another manager has the session open.
             TurnFailed: with detail ``setup-timeout`` or ``controls-timeout``.
             SessionMissing: there is no such session.
             StoreError: the options cannot be stored; nothing changed.
@@ -99,6 +100,7 @@ class SessionControls(ABC):
         Raises:
             InvalidOption: there is no such option, or it cannot have that value.
             SessionMissing: there is no such session.
+            SessionInUse: another manager has the session open.
             StoreError: the options cannot be read or stored within `controls` seconds.
             ManagerClosed: the manager is closing.
         """
@@ -117,6 +119,7 @@ class SessionControls(ABC):
 
         Raises:
             SessionMissing: there is no such session.
+            SessionInUse: another manager has the session open.
             StoreError: the options cannot be stored within `controls` seconds.
             ManagerClosed: the manager is closing.
         """
