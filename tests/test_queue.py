@@ -78,6 +78,8 @@ class QueueMachine(RuleBasedStateMachine):
             assert waiting == self.queue.waiting(key)
             assert self.running(key) == self.queue.current(key)
             assert (key not in self.lanes) == self.queue.is_idle(key)
+            running = self.running(key)
+            assert (waiting if running is None else (*waiting, running)) == self.queue.requests(key)
             depth = len(waiting) + (self.running(key) is not None)
             assert depth == self.queue.depth(key)
             total += depth

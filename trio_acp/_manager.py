@@ -248,8 +248,7 @@ class SessionManager:
     def is_busy(self, key: str) -> bool:
         """Whether a turn of this session waits or runs, from its admission until its lane is released."""
         key = canonical_key(key, self._ctx.settings)
-        requests = (self._ctx.queue.current(key), *self._ctx.queue.waiting(key))
-        return any(isinstance(request, TurnState) for request in requests)
+        return any(isinstance(request, TurnState) for request in self._ctx.queue.requests(key))
 
     async def resolve(self, key: str) -> Resolution:
         """Tell whether there is a session under a key: `Ready`, `Stale` or `Missing`.
@@ -307,8 +306,8 @@ async def _shut_down(ctx: Context) -> None:
     limits = ctx.settings.limits
     running: list[Request] = []
     for key in ctx.queue.busy():
-        for request in (*ctx.queue.waiting(key), ctx.queue.current(key)):
-            waiting = request is not None and ctx.queue.withdraw(key, request)
+        for request in ctx.queue.requests(key):
+            waiting = ctx.queue.withdraw(key, request)
             closed = ManagerClosed("the session manager was closed")
             match request:
                 case TurnState() if waiting:

@@ -81,10 +81,10 @@ class Turn:
         if self._entered:
             raise RuntimeError("a turn can be entered only once")
         task = trio.lowlevel.current_task()
-        for request in self._session._snapshot():
-            if isinstance(request, TurnState) and request.owner_task is task:
-                raise RuntimeError(f"this task is inside an unfinished turn of session {self._session.key!r}")
         ctx, state = self._session._ctx, self._state
+        for request in ctx.queue.requests(state.key):
+            if isinstance(request, TurnState) and request.owner_task is task:
+                raise RuntimeError(f"this task is inside an unfinished turn of session {state.key!r}")
         if ctx.instrument is not None:
             state.on_cause = lambda cause: ctx.trace(
                 "cause", state, cause=cause.kind, reason=cause.reason, retryable=cause.retryable

@@ -123,6 +123,11 @@ class SessionActorQueue(Generic[R]):
         lane = self._lanes.get(key)
         return () if lane is None else tuple(lane.waiting)
 
+    def requests(self, key: str) -> tuple[R, ...]:
+        """Return all requests of a lane: those that wait, in order, and then the running one."""
+        current = self.current(key)
+        return self.waiting(key) if current is None else (*self.waiting(key), current)
+
     def busy(self) -> tuple[str, ...]:
         """Return the keys of the busy lanes."""
         return tuple(self._lanes)

@@ -121,7 +121,7 @@ class Session(SessionControls):
         all the same.  A session without turns has nothing to do.
         """
         await trio.lowlevel.checkpoint()
-        turns = [request for request in self._snapshot() if isinstance(request, TurnState)]
+        turns = [request for request in self._ctx.queue.requests(self.key) if isinstance(request, TurnState)]
         stopped = sum([self._stop(turn, "user", reason) for turn in turns])
         for turn in turns:
             await turn.settled.wait()
@@ -163,13 +163,13 @@ class Session(SessionControls):
             ManagerClosed: the manager is closing.
         """
         await trio.lowlevel.checkpoint()
-        for request in self._snapshot():
+        for request in self._ctx.queue.requests(self.key):
             if isinstance(request, TurnState):
                 self._stop(request, "closed", reason)
             elif self._ctx.queue.withdraw(self.key, request):
                 assert isinstance(request, Control)
                 request.settle(error=SessionClosed(f"session {self.key!r} was closed"))
-        # No checkpoint since the snapshot: nothing gets into the lane between what was stopped and the close.
+        # No checkpoint since they were listed: nothing gets into the lane between what was stopped and the close.
         wish = CloseWish(
             forget=forget,
             discard=discard,
@@ -262,10 +262,6 @@ class Session(SessionControls):
             collect_only=collect_only,
             own_timeout=timeout is not None,
         )
-
-    def _snapshot(self) -> list[Request]:
-        current = self._ctx.queue.current(self.key)
-        return [*self._ctx.queue.waiting(self.key), *([] if current is None else [current])]
 
     def _stop(self, turn: TurnState, by: StoppedBy, reason: str | None) -> bool:
         """Stop a turn wherever it is; one that only waits is settled here and now."""
