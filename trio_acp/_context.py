@@ -158,7 +158,7 @@ class Context:
             entry.record = self.with_agent(stored)
 
     async def save_unsaved(self, deadline: float) -> None:
-        """Try once more to write what could not be written."""
+        """Try once more to write what could not be written.  If cancelled, or at `deadline`, the rest stays unsaved."""
         with trio.move_on_at(deadline):
             for key in list(self.unsaved):
                 try:

@@ -32,6 +32,8 @@ async def known_record(
 ) -> SessionRecord | None:
     """Return the record of a live session, or read that of a stored one, and claim it if it is `to_open`.
 
+    If cancelled, or at `deadline`, the law is that of `claim_row`.
+
     Returns:
         None if the request is to stop.
 

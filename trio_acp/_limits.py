@@ -54,6 +54,9 @@ class Limits:
         settle: For asking the runtime, after a turn, what it has learned of
             the session's ids.  Nobody waits for it, and whoever comes next cuts it.
         join: For a call to end by itself once it has no more reason to run.
+
+    Raises:
+        InvalidOption: one of them is not a positive number, or infinite where it must be finite.
     """
 
     turn: float = attrs.field(default=172_800.0, validator=_positive_seconds)
@@ -85,6 +88,9 @@ class Settings:
             aliases of it.
         default_agent: Whose main session a key means that names no agent.
         global_scope: Whether all agents share one main session, ``global``.
+
+    Raises:
+        InvalidOption: one of them cannot have that value.
     """
 
     limits: Limits = attrs.field(factory=Limits)

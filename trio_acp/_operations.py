@@ -172,7 +172,7 @@ async def probe_in_lane(ctx: Context, control: Control) -> SessionStatus | None:
 async def describe(
     ctx: Context, key: str, answer: RuntimeStatus | None = None, offered: Capabilities | None = None
 ) -> SessionStatus:
-    """Describe a session from what the manager and the store know.
+    """Describe a session from what the manager and the store know.  If cancelled, nothing happened.
 
     Raises:
         SessionMissing: there is no such session.
