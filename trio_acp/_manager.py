@@ -246,7 +246,7 @@ class SessionManager:
         return self._ctx.cache.get(canonical_key(key, self._ctx.settings)) is not None
 
     def is_busy(self, key: str) -> bool:
-        """Whether a turn of this session waits or runs, from its admission until its lane is released."""
+        """Whether a turn of this session waits or runs; asking for its ids after a turn does not count."""
         key = canonical_key(key, self._ctx.settings)
         return any(isinstance(request, TurnState) for request in self._ctx.queue.requests(key))
 
