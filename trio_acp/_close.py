@@ -116,7 +116,7 @@ def _begin_anew(ctx: Context, key: str) -> Mutate:
         "state": "idle",
         "last_error": None,
         "last_activity": ctx.wall_clock(),
-        **FREE,
+        **(FREE if ctx.is_closed(key) else {}),
     }
     return lambda old: None if old is None else attrs.evolve(old, **changes)
 
@@ -129,9 +129,11 @@ async def _write(ctx: Context, key: str, mutate: Mutate) -> None:
     with trio.move_on_after(ctx.settings.limits.cleanup):
         await ctx.store.update(key, ours)
         ctx.unsaved.pop(key, None)
-        ctx.held.discard(key)
+        if ctx.is_closed(key):
+            ctx.held.discard(key)
         return
     # It may still happen.  Who frees the row, should it not, is the next write or the exit: waiting has had its time.
-    ctx.held.discard(key)
-    ctx.unsaved[key] = {**ctx.unsaved.get(key, {}), **FREE}
+    if ctx.is_closed(key):
+        ctx.held.discard(key)
+        ctx.unsaved[key] = {**ctx.unsaved.get(key, {}), **FREE}
     raise StoreError(f"changing the metadata of {key!r} took too long", detail="store-timeout")
