@@ -16,6 +16,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from tests.stepped_trio import TrioMachine, in_trio
 from tests.turn_kit import SETTINGS, C, Counting, G, J, T, Watched, check_trace, our_tasks
 from trio_acp import AcpError, BackendUnavailable, QueueFull, TextDelta, open_session_manager
+from trio_acp.stores import MemoryStore
 from trio_acp.testing import Hang, Raise, Sleep, Swallow
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class ManagerMachine(TrioMachine):
         self.runtime.tells_ids = tells_ids
         self.watched = Watched()
         self.prompts: list[Prompted] = []
+        self.store = MemoryStore()
         self.manager: SessionManager | None = None
         self.longest_wait = 0.0
         self.leave = trio.Event()
@@ -97,7 +99,7 @@ class ManagerMachine(TrioMachine):
 
     async def _manage(self) -> None:
         async with open_session_manager(
-            {"fake": self.runtime}, settings=self.settings, instrument=self.watched
+            {"fake": self.runtime}, store=self.store, settings=self.settings, instrument=self.watched
         ) as self.manager:
             self.watched.statistics = self.manager.statistics
             await self.leave.wait()
@@ -238,6 +240,17 @@ class ManagerMachine(TrioMachine):
         if self.manager is not None:
             assert self.runtime.now == self.manager.statistics().capacity.taken
             assert self.runtime.most <= (self.settings.max_sessions or math.inf)
+
+    @invariant()
+    @in_trio
+    async def every_row_is_ours_as_long_as_a_handle_may_be_open(self) -> None:
+        """As the runtime counts them; and free once the last one is gone and nobody is at work."""
+        if self.manager is None or self.leave.is_set():
+            return
+        for row in await self.store.list():
+            used = self.runtime.used[row.key] > 0
+            busy = row.key in self.manager._ctx.queue.busy()
+            assert (row.owner is not None) == used or (busy and not used), row
 
     @invariant()
     @in_trio

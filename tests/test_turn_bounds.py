@@ -137,6 +137,26 @@ async def test_setup_counts_against_the_deadline(autojump_clock: MockClock) -> N
         assert not {"run_turn", "cancel"} & set(runtime.names())
 
 
+async def test_the_deadline_counts_while_a_setup_resists(autojump_clock: MockClock) -> None:
+    """It is the first cause as soon as it has passed: a cancel during the `join` that follows comes too late."""
+    runtime = FakeRuntime()
+    async with one_session(runtime) as (_manager, session):
+        await session.close()
+        runtime.ensure = [Swallow(20)]
+        turn = session.turn("x")
+
+        async def cancel_late() -> None:
+            await trio.sleep(T + G + J / 2)
+            turn.cancel("too late")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_late)
+            with pytest.raises(TurnTimedOut):
+                async with turn:
+                    async for _ in turn:
+                        pass
+
+
 async def test_setup_has_a_cap_of_its_own(autojump_clock: MockClock) -> None:
     """Setup beyond `setup` seconds is a failure with detail setup-timeout, whatever the turn still has."""
     settings = Settings(limits=Limits(turn=100, setup=3))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.testing import MockClock
@@ -139,24 +140,32 @@ class AwkwardStore(SessionStore):
 class Counting(FakeRuntime):
     """Counts the backend sessions that are being opened, open, or being closed, and remembers the most."""
 
-    now = most = 0
+    most = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.used: Counter[str] = Counter()
+
+    @property
+    def now(self) -> int:
+        return self.used.total()
 
     async def ensure_session(self, request: EnsureRequest) -> Handle:
-        self.now += 1
+        self.used[request.key] += 1
         self.most = max(self.most, self.now)
         opened = False
         try:
             handle = await super().ensure_session(request)
             opened = True
         finally:
-            self.now -= not opened
+            self.used[request.key] -= not opened
         return handle
 
     async def close(self, handle: Handle, reason: str) -> None:
         try:
             await super().close(handle, reason)
         finally:
-            self.now -= 1
+            self.used[handle.key] -= 1
 
 
 class AtStep(trio.abc.Instrument):

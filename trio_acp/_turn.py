@@ -161,15 +161,11 @@ async def _attempt(ctx: Context, turn: TurnState) -> tuple[CacheEntry | None, Ca
     except AcpError as error:
         turn.note(Cause(kind="failure", time=trio.current_time(), error=error))
     entry = ctx.cache.get(turn.key)  # also if it was opened and the preparation failed after that
-    gate = turn.deadline + turn.limits.grace
-    if trio.current_time() >= gate and not turn.stopping:
-        turn.stop("deadline", trio.current_time(), "turn-timeout")
+    turn.check_gate(trio.current_time())
     if entry is None or turn.stopping:
         return entry, None
     call = _submit(ctx, turn, entry)
-    await turn.wait_for(call, gate)
-    if not turn.stopping:
-        turn.stop("deadline", trio.current_time(), "turn-timeout")
+    await turn.wait_for(call, turn.gate)
     return entry, call
 
 
@@ -178,24 +174,22 @@ async def _attempt(ctx: Context, turn: TurnState) -> tuple[CacheEntry | None, Ca
 
 async def _prepare(ctx: Context, turn: TurnState) -> None:
     """Have a handle in the cache, with the session's options applied, unless the turn is to stop."""
-    gate = turn.deadline + turn.limits.grace
     setup_ends = trio.current_time() + turn.limits.setup
     try:
+        deadline = min(turn.gate, setup_ends)
         late = TurnFailed(f"reading the metadata of {turn.key!r} took too long", detail="setup-timeout")
-        record = turn.ephemeral_record or await known_record(ctx, turn, min(gate, setup_ends), late=late, to_open=True)
+        record = turn.ephemeral_record or await known_record(ctx, turn, deadline, late=late, to_open=True)
         if record is None:
             return
         turn.adopt_timeout(normalise(record.options).timeout_seconds)
-        gate = turn.deadline + turn.limits.grace
-        deadline = min(gate, setup_ends)
+        deadline = min(turn.gate, setup_ends)  # the gate may have moved
         await begin_task(ctx, turn, record, deadline)
         entry = await ensure_runtime_handle(ctx, turn, record, deadline, cleanup=turn.limits.cleanup)
         if entry is None:
             return
         await apply_controls(ctx, turn, entry, min(deadline, trio.current_time() + turn.limits.controls))
     except TurnFailed as error:
-        if error.detail in {"setup-timeout", "controls-timeout"} and trio.current_time() >= gate:
-            turn.stop("deadline", trio.current_time(), "turn-timeout")
+        if error.detail in {"setup-timeout", "controls-timeout"} and turn.check_gate(trio.current_time()):
             return
         raise
     if turn.stopping:
@@ -204,7 +198,7 @@ async def _prepare(ctx: Context, turn: TurnState) -> None:
     if turn.ephemeral_record is None:
         turn.marked = True
         patience = min(deadline, trio.current_time() + turn.limits.cleanup)  # the turn does not depend on it
-        await turn.interruptibly(gate, ctx.save, turn, _running(ctx, entry.record), patience)
+        await turn.interruptibly(turn.gate, ctx.save, turn, _running(ctx, entry.record), patience)
 
 
 def _running(ctx: Context, record: SessionRecord) -> dict[str, Any]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ._events import ContentBlock, Event
     from ._limits import Limits
     from ._records import SessionRecord
+    from ._requests import Ending
     from .abc import Done, PromptMode
 
 CauseKind: TypeAlias = StoppedBy | Literal["deadline", "response", "failure"]
@@ -145,10 +146,10 @@ class TurnState(Request):
         return bool(self.log)
 
     @property
-    def deadline(self) -> float:
-        """When the turn times out; the gate closes `grace` later.  Valid once it has started."""
+    def gate(self) -> float:
+        """When the turn has timed out: `grace` after its deadline; valid once it has started."""
         assert self.started is not None
-        return self.started + self.limits.turn
+        return self.started + self.limits.turn + self.limits.grace
 
     def adopt_timeout(self, seconds: float | None) -> None:
         """Take over the session's own timeout, if it has one and the turn was given none."""
@@ -174,6 +175,21 @@ class TurnState(Request):
             return False
         self.note(Cause(kind=kind, time=now, reason=reason))
         return True
+
+    def check_gate(self, now: float) -> bool:
+        """Note that the turn has timed out, if it has and nothing was noted before; whether it has."""
+        if now < self.gate:
+            return False
+        if not self.log:
+            self.stop("deadline", now, "turn-timeout")
+        return True
+
+    async def wait_for(self, call: Ending, deadline: float) -> bool:
+        """Do what any request does, and note a time-out at once: what comes while `call` is stopped is later."""
+        ended = await super().wait_for(call, deadline)
+        if not ended:
+            self.check_gate(trio.current_time())
+        return ended
 
     def ended(self, call: Call[Done], now: float) -> None:
         """Enter how the adapter's turn ended, unless it was us who cancelled it."""
