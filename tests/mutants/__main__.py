@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.mutants.mutant import Mutant
 
 ROOT: Final = Path(__file__).parents[2]
-PATIENCE: Final = 10
+PATIENCE: Final = 30
 """Real seconds that one run of a killer may take."""
 
 OPTIONS: Final = (
