@@ -74,6 +74,14 @@ class SteppedTrio:
         self._work_until(lambda: bool(results))
         return results[0].unwrap()
 
+    def call_sync(self, sync_fn: Callable[[], T]) -> T:
+        """Call a synchronous function in the run, then run everything until it blocks."""
+
+        async def step() -> T:
+            return sync_fn()
+
+        return self.call(step)
+
     def advance(self, seconds: float) -> None:
         """Let virtual time pass, stopping at each deadline on the way."""
 

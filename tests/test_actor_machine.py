@@ -276,18 +276,12 @@ class ActorMachine(TrioMachine):
                 self.advance((MAX_QUEUED + 1) * (BOUND + J))
                 assert [] == self.lane.waiting
                 self.each_ended_as_the_list_says()
-                self.trio.call(self._leave)
+                self.trio.call_sync(self.leave.set)
                 self.trio.advance(1)
-                assert [] == self.trio.call(self._left_tasks)
+                assert [] == self.trio.call_sync(our_tasks)
                 assert [] == check(self.watched.records, LIMITS)
         finally:
             super().teardown()
-
-    async def _leave(self) -> None:
-        self.leave.set()
-
-    async def _left_tasks(self) -> list[str]:
-        return our_tasks()
 
 
 TestActor = ActorMachine.TestCase

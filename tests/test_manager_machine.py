@@ -273,9 +273,9 @@ class ManagerMachine(TrioMachine):
     def teardown(self) -> None:
         try:
             if hasattr(self, "leave"):
-                self.trio.call(self._leave)
+                self.trio.call_sync(self.leave.set)
                 self.trio.advance(60)
-                assert [] == self.trio.call(self._left_tasks)
+                assert [] == self.trio.call_sync(our_tasks)
                 assert set() == self.runtime.open
                 assert 0 == self.runtime.now
                 assert self.manager is not None
@@ -284,12 +284,6 @@ class ManagerMachine(TrioMachine):
                 assert [] == self.watched.broken
         finally:
             super().teardown()
-
-    async def _leave(self) -> None:
-        self.leave.set()
-
-    async def _left_tasks(self) -> list[str]:
-        return our_tasks()
 
 
 TestManager = ManagerMachine.TestCase

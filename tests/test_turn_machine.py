@@ -240,9 +240,9 @@ class TurnMachine(TrioMachine):
                 self.trio.call(self._go_on)
                 self.trio.advance(C + J)
                 assert self.went_on == (not self.leave.is_set())
-                self.trio.call(self._leave)
+                self.trio.call_sync(self.leave.set)
                 self.trio.advance(60)
-                assert [] == self.trio.call(self._left_tasks)
+                assert [] == self.trio.call_sync(our_tasks)
                 assert set() == self.runtime.open
                 self.nothing_breaks_the_model()
         finally:
@@ -258,12 +258,6 @@ class TurnMachine(TrioMachine):
     async def _next_turn(self) -> None:
         assert Completed() == (await self.session.prompt("again")).outcome
         self.went_on = True
-
-    async def _leave(self) -> None:
-        self.leave.set()
-
-    async def _left_tasks(self) -> list[str]:
-        return our_tasks()
 
 
 TestTurn = TurnMachine.TestCase
