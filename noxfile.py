@@ -54,7 +54,7 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check the types of the package, the tests and the examples."""
+    """Check the types of the package, the tests, the examples and the benchmarks."""
     session.install("-e", ".[tests]", "mypy")
     session.run("mypy", *session.posargs)
 
@@ -80,3 +80,10 @@ def interop(session: nox.Session) -> None:
     """Run against agents and clients made elsewhere, which the tests install; they say which cannot be had."""
     session.install("-e", ".[tests]")
     session.run("python", "-m", "pytest", "tests/interop", *session.posargs)
+
+
+@nox.session
+def compare(session: nox.Session) -> None:
+    """Play seven cancellations on the official Python SDK and on trio_acp, and write docs/comparison.md."""
+    session.install("-e", ".", "agent-client-protocol==0.12.1")
+    session.run("python", "-m", "benchmarks.cancellation", "--write", "docs/comparison.md", *session.posargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
@@ -146,3 +147,25 @@ async def test_a_finished_turn_leaves_no_question_open(autojump_clock: trio.test
         await session.prompt(f"raw {json.dumps(ask)}\nsleep 1\nsay done")
         await trio.testing.wait_all_tasks_blocked()
         assert (1, 1) == (len(policy.asked), policy.cancelled)
+
+
+async def test_a_policy_that_resists_is_reported_while_the_manager_waits_for_it(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Closing the session does not wait for it; leaving the manager does, and says every 5 seconds where it hangs."""
+
+    class Stubborn(Policy):
+        async def decide(self, request: PermissionRequest) -> Decision:
+            with trio.move_on_after(23, shield=True):
+                await trio.sleep_forever()
+            return self.decision
+
+    caplog.set_level(logging.WARNING)
+    async with session_with(ScriptedAgent(), permissions=Stubborn()) as session, trio.open_nursery() as nursery:
+        nursery.start_soon(session.prompt, "permission Write it")
+        await trio.testing.wait_all_tasks_blocked()
+        await session.close()
+        assert 0 == trio.current_time()
+    assert 23 == trio.current_time()
+    reports = [line for line in caplog.messages if "does not end; it waits at" in line and "decide" in line]
+    assert 4 == len(reports)

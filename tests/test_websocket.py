@@ -218,6 +218,14 @@ async def test_a_stalled_handshake_ends_exactly_at_its_deadline(
         await ours.send_all(b"x")
 
 
+async def test_a_stream_that_takes_no_request_is_noticed_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    """A handshake whose request cannot be sent fails then, not at its deadline."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    theirs.receive_stream.close()  # what it sends stays open, so nothing is received either
+    error = await fails(partial(websocket_over_stream, ours, "test", "/acp"))
+    assert (error.detail, trio.current_time()) == ("handshake-failed", 0.0)
+
+
 async def test_a_rejection_whose_body_stalls(autojump_clock: trio.testing.MockClock) -> None:
     """The status is reported although the rest of the rejection never comes."""
     ours, theirs = trio.testing.memory_stream_pair()

@@ -124,13 +124,14 @@ class ServiceScope:
                     interrupt = error  # raised below: a nursery cannot be left while its tasks live
                     continue
             if scope.cancelled_caught:
-                self._report()
+                self.report()
         # The body's exception is not shown to the nursery: it would come out in a group.
         await self._outer_manager.__aexit__(None, None, None)
         if interrupt is not None:
             raise interrupt
 
-    def _report(self) -> None:
+    def report(self) -> None:
+        """Log where each task waits: for whoever has waited for them before leaving."""
         assert self._inner is not None
         for task in _descendants(self._inner):
             _log.warning("%s: task %s does not end; it waits at %s", self._name, task.name, await_stack(task))

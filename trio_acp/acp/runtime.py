@@ -157,9 +157,11 @@ class AcpRuntime(RuntimeControls):
             link.close("the runtime is closed")
         interrupt: KeyboardInterrupt | None = None
         try:
-            with shielded(CLOSE_LIMIT):
+            with shielded(CLOSE_LIMIT) as waiting:
                 for link in list(self._links):
                     await link.closed.wait()
+            if waiting.cancelled_caught:
+                self._scope.report()
         except KeyboardInterrupt as error:
             interrupt = error  # raised below: the scope has to be left first
         self._nursery = None

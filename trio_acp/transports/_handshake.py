@@ -55,7 +55,11 @@ class WatchedStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send; cancelled, a part may have been sent."""
-        await self._stream.send_all(data)
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._on_end()  # the library's reader may end of this, and nobody would receive the end any more
+            raise
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until a send might proceed; cancelled, nothing happened."""
