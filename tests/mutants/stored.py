@@ -121,6 +121,14 @@ MUTANTS: Final = (
         "limits.turn",
         "test_refresh.py::test_a_oneshot_is_asked_before_it_is_closed[True]",
     ),
+    Mutant(
+        "ids are lost if a close comes between the answer and the write",
+        "E-20",
+        "_refresh:learn",
+        "ctx.unsaved[key] = {",
+        "_ = {",
+        "test_refresh.py::test_ids_that_a_close_kept_from_being_stored_are_stored_by_it",
+    ),
     # -- reconciling ------------------------------------------------------------------
     Mutant(
         "sessions are reconciled one after another",
