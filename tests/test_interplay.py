@@ -209,3 +209,35 @@ async def test_what_was_written_late_is_not_written_again_over_another(autojump_
     row = await store.read("k")
     assert row is not None
     assert newer == row.identity
+
+
+@pytest.mark.parametrize("how", ["update", "reset"])
+async def test_a_change_of_options_leaves_ids_alone_that_were_stored_meanwhile(
+    how: str, autojump_clock: MockClock
+) -> None:
+    """Who has the session not open changes its options and nothing else of what another manager stored."""
+
+    class Overtaken(AwkwardStore):
+        overtake = False
+
+        async def read(self, key: str) -> SessionRecord | None:
+            row = await super().read(key)
+            if self.overtake:
+                self.overtake = False
+                await second.start_session("k", agent="fake", cwd="/elsewhere", fresh=True)
+                await second.session("k").close()
+            return row
+
+    store, runtime = Overtaken(), WithProcesses()
+    async with (
+        open_session_manager({"fake": runtime}, store=store, settings=SETTINGS) as first,
+        open_session_manager({"fake": runtime}, store=store.memory, settings=SETTINGS) as second,
+    ):
+        session = await first.start_session("k", agent="fake", cwd="/here")
+        await session.close()
+        store.overtake = True
+        await (session.update_options(model="m") if how == "update" else session.reset_options())
+    row = await store.read("k")
+    assert row is not None
+    assert ("fake-2", "/elsewhere", ()) == (row.session_id, row.cwd, row.processes)
+    assert ("m" if how == "update" else None) == row.options.model

@@ -187,6 +187,14 @@ MUTANTS: Final = (
         "test_interplay.py::test_the_processes_of_an_open_session_are_stored[refused control]",
     ),
     Mutant(
+        "a change of options brings ids back that were read before another manager stored its own",
+        "E-22",
+        "_controls:_store",
+        "    if entry is not None:\n        # Without",
+        "    if record is not None:\n        # Without",
+        "test_interplay.py::test_a_change_of_options_leaves_ids_alone_that_were_stored_meanwhile[update]",
+    ),
+    Mutant(
         "a late write changes another's row",
         "E-22",
         "_ownership:changed",
