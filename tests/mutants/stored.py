@@ -305,4 +305,21 @@ MUTANTS: Final = (
         "max(of_session, SHORTEST)",
         "test_timeouts.py::test_a_turn_with_an_absurd_stored_timeout_ends_at_the_longest[401 digits]",
     ),
+    # -- foreign errors ---------------------------------------------------------------
+    Mutant(
+        "what a store raises when it is read is told as it is",
+        "E-28",
+        "_typed_store:TypedStore.read",
+        'with _typed(f"reading the metadata of {key!r}"):',
+        "if True:",
+        "test_typed_store.py::test_a_turn_fails_with_it[False]",
+    ),
+    Mutant(
+        "what a store raises when it is written is told as it is",
+        "E-28",
+        "_typed_store:TypedStore.update",
+        'with _typed(f"changing the metadata of {key!r}"):',
+        "if True:",
+        "test_typed_store.py::test_a_turn_fails_with_it[True]",
+    ),
 )
