@@ -244,6 +244,14 @@ MUTANTS: Final = (
         "test_ownership.py::test_a_second_manager_is_refused[forget]",
     ),
     Mutant(
+        "a conversation comes back because its discard was not confirmed",
+        "E-22",
+        "_close:_write",
+        "{}), **pending}",
+        "{}), **FREE}",
+        "test_close.py::test_a_discard_without_an_answer_is_made_sooner_or_later[late]",
+    ),
+    Mutant(
         "the agent of a dead manager works on when its session is opened again",
         "H-07",
         "_claims:succeed",
