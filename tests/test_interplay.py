@@ -14,7 +14,7 @@ from tests.test_ownership import LEFT, stored
 from tests.test_reaper import HEEDS, group, lives
 from tests.test_reaper import OWNER as CRASHED
 from tests.turn_kit import LIMITS, SETTINGS, AwkwardStore, C
-from trio_acp import SessionRecord, TurnFailed, open_session_manager
+from trio_acp import SessionRecord, StoreError, TurnFailed, open_session_manager
 from trio_acp.abc import Identity, ProcessGroup, TaskRecord
 from trio_acp.stores import MemoryLedger, MemoryStore
 from trio_acp.testing import FakeRuntime, Hang, Raise
@@ -241,3 +241,32 @@ async def test_a_change_of_options_leaves_ids_alone_that_were_stored_meanwhile(
     assert row is not None
     assert ("fake-2", "/elsewhere", ()) == (row.session_id, row.cwd, row.processes)
     assert ("m" if how == "update" else None) == row.options.model
+
+
+async def test_what_is_stored_while_the_exit_stores_something_else_is_no_fault(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The exit finds a write that is under way among those to be made again; it may be over when its turn comes."""
+    full = StoreError("full")
+    script: dict[str, list[Exception | float]] = {}
+
+    class Scripted(AwkwardStore):
+        async def update(self, key: str, mutate: Mutate) -> SessionRecord | None:
+            match script[key].pop(0) if script.get(key) else 0.0:
+                case Exception() as error:
+                    raise error
+                case seconds:
+                    await trio.sleep(seconds)
+            return await super().update(key, mutate)
+
+    store = Scripted()
+    async with open_session_manager({"fake": FakeRuntime()}, store=store, settings=SETTINGS) as manager:
+        slow = await manager.start_session("slow", agent="fake")
+        quick = await manager.start_session("quick", agent="fake")
+        script |= {"slow": [full, 1.5], "quick": [full, 1.0]}
+        await slow.close()
+        with pytest.raises(StoreError):
+            await quick.close(discard=True)
+    assert {"slow": [], "quick": []} == script
+    assert "KeyError" not in caplog.text
+    assert [None, None] == [row.owner for row in await store.list()]

@@ -244,6 +244,14 @@ MUTANTS: Final = (
         "test_ownership.py::test_a_second_manager_is_refused[forget]",
     ),
     Mutant(
+        "the exit stumbles over what was stored meanwhile",
+        "E-33",
+        "_context:Context.save_unsaved",
+        "if key not in self.unsaved:",
+        "if key is None:",
+        "test_interplay.py::test_what_is_stored_while_the_exit_stores_something_else_is_no_fault",
+    ),
+    Mutant(
         "a conversation comes back because its discard was not confirmed",
         "E-22",
         "_close:_write",
