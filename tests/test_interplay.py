@@ -162,14 +162,18 @@ class WithProcesses(FakeRuntime):
         return attrs.evolve(handle, processes=(ProcessGroup(pgid=2**22 + 5, start_time=7),))
 
 
-@pytest.mark.parametrize("how", ["reconcile", "refused control", "stopped before its prompt"])
+@pytest.mark.parametrize("how", ["start", "reconcile", "control", "refused control", "stopped before its prompt"])
 async def test_the_processes_of_an_open_session_are_stored(how: str, autojump_clock: MockClock) -> None:
     """Whatever opened it: as long as the session stays open its row names what a crash would leave."""
     store, runtime = MemoryStore(), WithProcesses()
     async with open_session_manager({"fake": runtime}, store=store, settings=SETTINGS) as manager:
         await stored(store, SessionRecord(key="k", agent="fake", identity=Identity(session_id="s", state="pending")))
-        if how == "reconcile":
+        if how == "start":
+            await manager.start_session("k")
+        elif how == "reconcile":
             await manager.reconcile_identities()
+        elif how == "control":
+            await manager.session("k").set_mode("plan")
         elif how == "refused control":
             runtime.offers = attrs.evolve(runtime.offers, controls=frozenset())
             with pytest.raises(Exception, match="no modes"):

@@ -195,6 +195,22 @@ MUTANTS: Final = (
         "test_interplay.py::test_a_change_of_options_leaves_ids_alone_that_were_stored_meanwhile[update]",
     ),
     Mutant(
+        "a row does not say what serves a session that was opened to change an option",
+        "H-07",
+        "_controls:_store",
+        ', "processes": record.processes}',
+        "}",
+        "test_interplay.py::test_the_processes_of_an_open_session_are_stored[control]",
+    ),
+    Mutant(
+        "a caller hears of a failed operation before others can open the session",
+        "E-22",
+        "_actor:_run_control",
+        "if not isinstance(failure, StoreError):",
+        "if failure is None:",
+        "test_interplay.py::test_a_row_is_free_after_an_operation_that_failed",
+    ),
+    Mutant(
         "a late write changes another's row",
         "E-22",
         "_ownership:changed",
