@@ -451,14 +451,15 @@ async def test_an_owner_that_dies_later_is_succeeded_by_whoever_needs_the_sessio
 
 
 async def test_a_take_over_settles_the_tasks_of_the_dead(autojump_clock: MockClock) -> None:
-    """When the session is opened again its old task has failed, interrupted."""
+    """When the session is opened again its old task has failed, interrupted, at that time."""
     store, ledger = MemoryStore(), MemoryLedger(retention=math.inf)
     async with open_session_manager({"fake": FakeRuntime()}, store=store, ledger=ledger, settings=SETTINGS) as manager:
         await ledger.put(TaskRecord(run_id="r", requester="boss", session="k", task="go", started=1.0, owner=DEAD))
         await stored(store, LEFT)
+        manager._ctx.wall_clock = lambda: 1000.0
         await manager.session("k").prompt("x")
         (task,) = await ledger.list()
-        assert ("failed", "interrupted") == (task.status, task.error)
+        assert ("failed", "interrupted", 1000.0) == (task.status, task.error, task.ended)
 
 
 async def test_a_take_over_repairs_even_if_nothing_comes_of_it(autojump_clock: MockClock) -> None:

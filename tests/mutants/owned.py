@@ -299,6 +299,14 @@ MUTANTS: Final = (
         "if row is None and ctx.ledger is not None:",
         "test_ownership.py::test_a_take_over_settles_the_tasks_of_the_dead",
     ),
+    Mutant(
+        "the tasks of the dead end by another clock than the manager's",
+        "E-29",
+        "_claims:settle_tasks",
+        "interrupted(task, wall_clock())",
+        "interrupted(task, task.started)",
+        "test_ownership.py::test_a_take_over_settles_the_tasks_of_the_dead",
+    ),
     # -- recovery ---------------------------------------------------------------------------------
     Mutant(
         "a row is repaired although another manager has done it",
