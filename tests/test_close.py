@@ -276,6 +276,19 @@ async def test_a_discard_without_an_answer_is_made_sooner_or_later(made: str, au
     assert [None, "fake-1", None] == resumed(runtime)
 
 
+async def test_a_discard_of_a_session_that_is_not_open_is_made_sooner_or_later(autojump_clock: MockClock) -> None:
+    """There is no row of ours to be freed, and the next write discards it all the same."""
+    store, runtime = AwkwardStore(), FakeRuntime()
+    async with one_session(runtime, store=store) as (_, session):
+        await session.close()
+        store.hang_update = True
+        with pytest.raises(StoreError):
+            await session.close(discard=True)
+        store.hang_update = False
+        await session.prompt("x")
+    assert [None, None] == resumed(runtime)
+
+
 # -- giving up --------------------------------------------------------------------
 
 

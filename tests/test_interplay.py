@@ -14,7 +14,7 @@ from tests.test_ownership import LEFT, stored
 from tests.test_reaper import HEEDS, group, lives
 from tests.test_reaper import OWNER as CRASHED
 from tests.turn_kit import LIMITS, SETTINGS, AwkwardStore, C
-from trio_acp import SessionRecord, StoreError, TurnFailed, open_session_manager
+from trio_acp import SessionRecord, StoreError, TurnFailed, TurnTimedOut, open_session_manager
 from trio_acp.abc import Identity, ProcessGroup, TaskRecord
 from trio_acp.stores import MemoryLedger, MemoryStore
 from trio_acp.testing import FakeRuntime, Hang, Raise
@@ -193,10 +193,15 @@ async def test_the_processes_of_an_open_session_are_stored(how: str, autojump_cl
 # -- what could not be written ------------------------------------------------------
 
 
-async def test_what_was_written_late_is_not_written_again_over_another(autojump_clock: MockClock) -> None:
-    """A write that was made after its deadline is over: what another manager stored meanwhile stays."""
+@pytest.mark.parametrize("then", ["nothing", "a turn that fails", "an exit"])
+@pytest.mark.parametrize("ahead", [0, 3600, -3600])
+async def test_what_was_written_late_is_not_written_again_over_another(
+    ahead: float, then: str, autojump_clock: MockClock
+) -> None:
+    """A write that was made after its deadline is over: what another manager stored meanwhile stays, on any clock."""
     store = LateAnswer()
     async with open_session_manager({"fake": FakeRuntime()}, store=store, settings=SETTINGS) as first:
+        first._ctx.wall_clock = lambda: time.time() + ahead
         session = await first.start_session("k", agent="fake")
         store.silent = 9
         await session.prompt("x")
@@ -208,8 +213,14 @@ async def test_what_was_written_late_is_not_written_again_over_another(autojump_
             await second.session("k").close()
             newer_row = attrs.evolve(SessionRecord(key="k", agent="fake"), identity=newer, last_activity=time.time())
             await stored(store.memory, newer_row)
-        again = await first.session("k").status()
-        assert "newer" == again.session_id
+        if then == "a turn that fails":
+            store.hang_read = True
+            with pytest.raises(TurnTimedOut):
+                await session.prompt("y", timeout=1)
+            store.hang_read = False
+        if then != "an exit":
+            again = await session.status()
+            assert "newer" == again.session_id
     row = await store.read("k")
     assert row is not None
     assert newer == row.identity

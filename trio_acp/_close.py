@@ -141,6 +141,8 @@ async def _write(ctx: Context, key: str, mutate: Mutate, pending: Mapping[str, A
         ctx.held.discard(key)
         return
     # It may still happen.  Who frees the row, should it not, is the next write or the exit: waiting has had its time.
+    if key not in ctx.held:  # and what is not ours is not to be freed
+        pending = {name: value for name, value in pending.items() if name not in FREE}
     ctx.held.discard(key)
     ctx.unsaved[key] = {**ctx.unsaved.get(key, {}), **pending}
     raise StoreError(f"changing the metadata of {key!r} took too long", detail="store-timeout")

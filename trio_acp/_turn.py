@@ -305,6 +305,6 @@ def _terminal(ctx: Context, turn: TurnState, entry: CacheEntry | None) -> dict[s
     # A turn that failed before it was marked as running may have opened a session whose ids are not stored yet.
     known = {} if entry is None else opened(entry.record)
     kept = entry is not None and entry.record.mode == "persistent"
-    # One write for both: a oneshot is closed beside it, or right after.
-    freed = {} if kept else FREE
+    # One write for both: a oneshot is closed beside it, or right after.  What was never claimed is not ours to free.
+    freed = {} if kept or turn.key not in ctx.held else FREE
     return {"state": state, "last_error": error, "last_activity": ctx.wall_clock(), **known, **freed}
