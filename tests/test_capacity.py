@@ -131,6 +131,12 @@ class CapacityMachine(RuleBasedStateMachine):
             assert f"{self.capacity.taken} of {self.limit} taken, {len(self.line)} waiting" in repr(self.capacity)
 
     @invariant()
+    def a_session_is_used_while_a_handle_may_be_open(self) -> None:
+        if hasattr(self, "capacity"):
+            used = {*self.opening, *self.open, *(handle.key for handle in [*self.closing, *self.straggling])}
+            assert used == {key for key in KEYS if self.capacity.is_used(key)}
+
+    @invariant()
     def who_waits_waits_for_something(self) -> None:
         """Nobody is in line while there is room; who is served has a close to wait for, of his own or by his place."""
         if not hasattr(self, "capacity"):
@@ -199,3 +205,17 @@ def test_keeping_twice_keeps_one() -> None:
     assert 1 == capacity.taken
     capacity.let_go("k")
     assert 0 == capacity.taken
+
+
+def test_a_kept_slot_is_no_open_handle() -> None:
+    """It is taken, but nothing of its session is open until its next handle is."""
+    capacity = Capacity(1)
+    slot = capacity.claim("k", lambda: None).slot
+    assert slot is not None
+    capacity.keep("k")
+    assert capacity.is_used("k")
+    capacity.release(slot)
+    assert not capacity.is_used("k")
+    assert 1 == capacity.taken
+    capacity.claim("k", lambda: None)
+    assert capacity.is_used("k")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 class _Use(enum.Enum):
+    KEPT = "nothing is open: it waits for its session's next handle"
     OPEN = "opening or open"
     CLOSING = "will be free soon: its handle is being closed, within a deadline"
     STRAGGLING = "nobody knows when it will be free: closing its handle did not end in time"
@@ -65,6 +66,7 @@ class Capacity:
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self._slots: set[Slot] = set()
+        self._of: dict[str, set[Slot]] = {}
         # By identity: whether two handles are equal is up to the runtime that made them.
         self._by_handle: dict[int, Slot] = {}
         self._waiting: deque[Claim] = deque()
@@ -79,6 +81,10 @@ class Capacity:
         """How many slots are taken; never more than `limit`."""
         return len(self._slots)
 
+    def is_used(self, key: str) -> bool:
+        """Whether a handle of a session is being opened, is open, or is being closed, however long that takes."""
+        return any(slot.use is not _Use.KEPT for slot in self._of.get(key, ()))
+
     # -- getting a slot -------------------------------------------------------
 
     def claim(self, key: str, on_change: Callable[[], None]) -> Claim:
@@ -87,6 +93,7 @@ class Capacity:
         kept = self._kept.pop(key, None)
         if kept is not None:
             self._keepers.discard(key)
+            kept.use = _Use.OPEN
             claim.slot = kept
         elif self.limit is None or self.taken < self.limit:
             self._grant(claim)
@@ -146,6 +153,9 @@ class Capacity:
         if slot not in self._slots:
             return
         self._slots.remove(slot)
+        self._of[slot.key].remove(slot)
+        if not self._of[slot.key]:
+            del self._of[slot.key]
         self._by_handle.pop(id(slot.handle), None)
         if slot.key in self._keepers:
             waiting = next((claim for claim in self._waiting if claim.key == slot.key), None)
@@ -153,8 +163,7 @@ class Capacity:
                 self._waiting.remove(waiting)
                 self._grant(waiting)
             else:
-                self._slots.add(kept := Slot(slot.key))
-                self._kept[slot.key] = kept
+                self._kept[slot.key] = self._add(Slot(slot.key, _Use.KEPT))
                 self._keepers.discard(slot.key)
         elif self._waiting:
             self._grant(self._waiting.popleft())
@@ -179,9 +188,13 @@ class Capacity:
 
     def _grant(self, claim: Claim) -> None:
         self._keepers.discard(claim.key)
-        self._slots.add(slot := Slot(claim.key))
-        claim.slot = slot
+        claim.slot = self._add(Slot(claim.key))
         claim.on_change()
+
+    def _add(self, slot: Slot) -> Slot:
+        self._slots.add(slot)
+        self._of.setdefault(slot.key, set()).add(slot)
+        return slot
 
     def _tell_all(self) -> None:
         for claim in tuple(self._waiting):

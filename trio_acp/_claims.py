@@ -1,15 +1,17 @@
 """Holding sessions in the store: a row is claimed before its session is opened, and freed once it is closed.
 
 A turn on a live handle has nothing to claim, and what is not stored cannot be
-claimed.  `release_if_closed` runs at the end of every operation of a
-lane: whichever way a handle went, or failed to come, the row is free
-afterwards.  What is still held when the manager is left is freed after the
-last agent has gone.
+claimed.  `release_if_closed` runs at the end of every operation of a lane:
+whichever way a handle went, or failed to come, the row is free afterwards.
+Only a handle that is still being closed then, or that may still come, keeps the
+row; when it is gone, the lane runs once more (`Context.gone`).  What is held
+when the manager is left is freed after the last agent has gone.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -146,12 +148,12 @@ async def store_opening(ctx: Context, request: Request) -> None:
         await ctx.save(request, {}, trio.current_time() + ctx.settings.limits.cleanup)
 
 
-async def release_if_closed(ctx: Context, request: Request) -> None:
-    """Free the row of a session that is not open any more; at most `cleanup` seconds.
+async def release_if_closed(ctx: Context, request: Request, deadline: float = math.inf) -> None:
+    """Free the row of a session if no agent of ours can be at work on it any more; at most `cleanup` seconds.
 
     If that fails, or it is cancelled, the next write of the session does it,
     or the manager's exit.
     """
-    # At the exit there are agents until the runtimes are left: see `holding_rows`.
-    if request.key in ctx.held and ctx.cache.get(request.key) is None and not ctx.closing:
-        await ctx.save(request, dict(FREE), trio.current_time() + ctx.settings.limits.cleanup)
+    now = trio.current_time()
+    if request.key in ctx.held and ctx.is_closed(request.key) and now < deadline:
+        await ctx.save(request, dict(FREE), min(deadline, now + ctx.settings.limits.cleanup))

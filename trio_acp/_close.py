@@ -78,7 +78,7 @@ async def close_in_lane(ctx: Context, control: Control, reason: str, wish: Close
             return CloseReport(closed=False)
         notice = _unregistered(ctx, record)
     if wish.forget:
-        await _write(ctx, control.key, lambda _: None, FREE)
+        await _write(ctx, control.key, lambda _: None, {})
     elif wish.discard:
         changes = _begin_anew(ctx, control.key)
         await _write(ctx, control.key, lambda old: None if old is None else attrs.evolve(old, **changes), changes)
@@ -119,7 +119,7 @@ def _begin_anew(ctx: Context, key: str) -> dict[str, Any]:
         "state": "idle",
         "last_error": None,
         "last_activity": ctx.wall_clock(),
-        **FREE,
+        **(FREE if ctx.is_closed(key) else {}),
     }
 
 
@@ -138,11 +138,13 @@ async def _write(ctx: Context, key: str, mutate: Mutate, pending: Mapping[str, A
     with trio.move_on_after(ctx.settings.limits.cleanup):
         await ctx.store.update(key, ours)
         ctx.unsaved.pop(key, None)
-        ctx.held.discard(key)
+        if ctx.is_closed(key):
+            ctx.held.discard(key)
         return
     # It may still happen.  Who frees the row, should it not, is the next write or the exit: waiting has had its time.
-    if key not in ctx.held:  # and what is not ours is not to be freed
-        pending = {name: value for name, value in pending.items() if name not in FREE}
-    ctx.held.discard(key)
+    pending = {name: value for name, value in pending.items() if name not in FREE}
+    if key in ctx.held and ctx.is_closed(key):  # what is not ours is not to be freed
+        ctx.held.discard(key)
+        pending |= FREE
     ctx.unsaved[key] = {**ctx.unsaved.get(key, {}), **pending}
     raise StoreError(f"changing the metadata of {key!r} took too long", detail="store-timeout")

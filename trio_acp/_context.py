@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -23,7 +24,7 @@ from ._trace import TraceRecord
 from ._turn_state import failure_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from ._backends import Backends
     from ._calls import Calls
@@ -46,6 +47,7 @@ class Context:
         unsaved: Changes of metadata that could not be written, by key, as
             attributes and their new values; the next write of that session,
             or the manager's exit, tries again.
+        admit: Puts a request into its session's lane.
         book: Writes into the ledger; None if there is none.
         held: The keys whose stored rows name us as their owner, or may do so.
         wall_clock: Seconds since the epoch; only for stored time stamps.
@@ -58,6 +60,7 @@ class Context:
     instrument: Instrument | None
     nursery: trio.Nursery
     calls: Calls
+    admit: Callable[[Context, Request], None]
     owner: Owner
     held: set[str]
     ledger: Ledger | None = None
@@ -90,6 +93,14 @@ class Context:
         current = self.queue.current(key)
         gives_way = isinstance(current, Control) and current.gives_way and not self.queue.waiting(key)
         return gives_way or self.queue.is_idle(key)
+
+    def is_closed(self, key: str) -> bool:
+        """Whether no agent of ours can be at work on a session; at the exit there are agents until its very end."""
+        return not self.closing and self.cache.get(key) is None and not self.capacity.is_used(key)
+
+    def start_in_lane(self, key: str, run: Callable[[Control], Awaitable[Any]]) -> None:
+        """Do something in the lane of a session, which is idle, that nobody asked for."""
+        self.admit(self, Control(key, uuid.uuid4().hex, run, internal=True))
 
     def trace(self, name: TraceName, request: Request, **data: Any) -> None:
         """Tell the instrument, if there is one, what happened."""
@@ -193,6 +204,7 @@ class Context:
 
         def ended() -> None:
             self.capacity.closed(handle)
+            self.gone(handle.key)
             if request is not None:
                 request.poke()
 
@@ -209,6 +221,11 @@ class Context:
         error = failure_of(call)
         _log.warning("closing the session of %s (%s) failed: %r", handle.key, reason, error)
         return error
+
+    def gone(self, key: str) -> None:
+        """A handle of a session is closed, or will never come: if that was the last one, the row is freed."""
+        if key in self.held and self.is_closed(key) and self.queue.is_idle(key):
+            self.start_in_lane(key, _nothing)  # after which the lane frees the row, as after anything else
 
     def close_late(self, runtime: Runtime, handle: Handle) -> None:
         """Close a handle that arrived after nobody wanted it any more."""
@@ -245,3 +262,7 @@ class Context:
             last_evicted=c.last_evicted,
             capacity=CapacityUse(self.capacity.taken, self.capacity.limit),
         )
+
+
+async def _nothing(control: Control) -> None:
+    """Do nothing: what was to be done is what follows every operation."""

@@ -159,6 +159,7 @@ async def _open(
     def nothing_came() -> None:
         if call.finished and call.value is None:
             ctx.capacity.release(slot)
+            ctx.gone(request.key)
 
     def close_late(handle: Handle) -> None:
         ctx.capacity.opened(slot, handle)

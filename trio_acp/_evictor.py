@@ -10,35 +10,26 @@ from __future__ import annotations
 
 import logging
 import math
-import uuid
 from typing import TYPE_CHECKING
 
 import trio
 
 from ._errors import TooManySessions, TurnFailed
-from ._requests import Control
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ._cache import CacheEntry
     from ._capacity import Slot
     from ._context import Context
-    from ._requests import Request
+    from ._requests import Control, Request
 
 _log = logging.getLogger(__name__)
 
 
 class Evictor:
-    """Finds idle handles; one for each manager, with one task for all sessions.
+    """Finds idle handles; one for each manager, with one task for all sessions."""
 
-    Args:
-        admit: Puts an operation into its session's lane.
-    """
-
-    def __init__(self, ctx: Context, admit: Callable[[Context, Request], None]) -> None:
+    def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._admit = admit
         self._alarm = trio.CancelScope()
 
     @trio.lowlevel.enable_ki_protection
@@ -155,7 +146,7 @@ class Evictor:
     def _evict(self, key: str, entry: CacheEntry) -> None:
         # Noted at once: whoever needs room knows that this slot is on its way.
         self._ctx.capacity.closing(entry.handle)
-        self._admit(self._ctx, Control(key, uuid.uuid4().hex, self._close_in_lane, internal=True))
+        self._ctx.start_in_lane(key, self._close_in_lane)
 
     async def _close_in_lane(self, control: Control) -> None:
         ctx, now = self._ctx, trio.current_time()

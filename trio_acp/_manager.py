@@ -118,8 +118,9 @@ async def open_session_manager(
             calls=Calls(nursery, settings.limits.join),
             owner=owner,
             held=held,
+            admit=admit,
         )
-        ctx.evictor = Evictor(ctx, admit)
+        ctx.evictor = Evictor(ctx)
         nursery.start_soon(ctx.evictor.run, name="trio_acp evictor")
         try:
             yield SessionManager(ctx, recovered)

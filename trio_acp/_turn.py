@@ -82,6 +82,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ._background import begin_task
+from ._claims import release_if_closed
 from ._controls import apply_controls
 from ._ensure import ensure_runtime_handle, known_record
 from ._errors import AcpError, TurnFailed
@@ -270,6 +271,9 @@ async def _clean_up(ctx: Context, turn: TurnState, entry: CacheEntry | None, cal
     for write in (save, end):
         if write is not None:
             await write.wait(now + limits.cleanup + limits.join)
+    if entry is not None and entry.record.mode == "oneshot":
+        # Whoever hears of the outcome may want to open the session elsewhere.
+        await release_if_closed(ctx, turn, turn.log[0].time + 2 * limits.cleanup)
     return "finished" if stopped else "deadline"
 
 
@@ -304,7 +308,6 @@ def _terminal(ctx: Context, turn: TurnState, entry: CacheEntry | None) -> dict[s
     state = "idle" if error is None else "error"
     # A turn that failed before it was marked as running may have opened a session whose ids are not stored yet.
     known = {} if entry is None else opened(entry.record)
-    kept = entry is not None and entry.record.mode == "persistent"
-    # One write for both: a oneshot is closed beside it, or right after.  What was never claimed is not ours to free.
-    freed = {} if kept or turn.key not in ctx.held else FREE
+    # One write for both.  What was never claimed is not ours to free.
+    freed = FREE if turn.key in ctx.held and ctx.is_closed(turn.key) else {}
     return {"state": state, "last_error": error, "last_activity": ctx.wall_clock(), **known, **freed}

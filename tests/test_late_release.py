@@ -1,0 +1,152 @@
+"""A row is ours as long as an agent of ours may be at work on its session, and free right afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tests.turn_kit import SETTINGS, AwkwardStore, C, J
+from trio_acp import AcpError, SessionRecord, TurnFailed, open_session_manager
+from trio_acp.stores import MemoryStore
+from trio_acp.testing import FakeRuntime, Hang, Raise, Sleep, Swallow
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from trio.testing import MockClock
+
+    from trio_acp import SessionManager
+    from trio_acp.abc import Mutate, TurnRequest
+    from trio_acp.testing.fake import Step
+
+pytestmark = pytest.mark.concurrency
+
+LOST = TurnFailed("lost", detail="resume-required")
+
+
+async def retried(manager: SessionManager, runtime: FakeRuntime) -> None:
+    """Lose the session in a turn, so that its handle is closed beside the retry, and stop before that opens another."""
+
+    async def play() -> None:
+        await manager.session("k").prompt("x")
+
+    def no_more(_: object) -> Iterable[Step]:
+        return [Hang()] if runtime.names().count("ensure_session") > 1 else []
+
+    runtime.ensure = no_more
+    with trio.move_on_after(0.5):
+        await play()
+
+
+async def late_setup(manager: SessionManager, runtime: FakeRuntime) -> None:
+    """Give up opening a session whose handle then comes all the same."""
+    runtime.ensure = [Swallow(4)]
+    with trio.move_on_after(0.5):
+        await manager.session("k").prompt("x")
+
+
+async def late_nothing(manager: SessionManager, runtime: FakeRuntime) -> None:
+    """Give up opening a session, which fails later."""
+    runtime.ensure = [Swallow(4), Raise(RuntimeError("no"))]
+    with trio.move_on_after(0.5):
+        await manager.session("k").prompt("x")
+
+
+async def straggling_close(manager: SessionManager, runtime: FakeRuntime) -> None:
+    """Close a session whose adapter resists that."""
+    runtime.on_close = [Swallow(6)]
+    await manager.start_session("k", agent="fake")
+    with pytest.raises(TurnFailed, match="did not close"):
+        await manager.session("k").close()
+
+
+async def tolerated_close(manager: SessionManager, runtime: FakeRuntime) -> None:
+    """Close a session so that it is to be begun anew, and put up with it that this does not work."""
+    runtime.on_close = [Swallow(6)]
+    await manager.start_session("k", agent="fake")
+    report = await manager.session("k").close(discard=True, allow_backend_unavailable=True)
+    assert not report.closed
+
+
+async def oneshot(manager: SessionManager, runtime: FakeRuntime) -> None:
+    """Run a turn of a session that is closed after each, which takes a while."""
+    runtime.turn = []
+    runtime.on_close = [Sleep(1)]
+    session = await manager.start_session("once", agent="fake", mode="oneshot")
+    await session.prompt("x")
+
+
+async def stopped_oneshot(manager: SessionManager, runtime: FakeRuntime) -> None:
+    """Stop a turn of such a session, whose adapter resists its being closed."""
+    runtime.on_close = [Swallow(6)]
+    runtime.turn = [Hang()]
+    session = await manager.start_session("once", agent="fake", mode="oneshot")
+    with trio.move_on_after(0.5):
+        await session.prompt("x")
+
+
+WAYS = [retried, late_setup, late_nothing, straggling_close, tolerated_close, oneshot, stopped_oneshot]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_row_is_ours_as_long_as_a_handle_is_open(
+    way: Callable[[SessionManager, FakeRuntime], Awaitable[None]], autojump_clock: MockClock
+) -> None:
+    """At every instant: whoever else may open the session finds no agent of ours at work on it, and need not wait."""
+
+    def lose(_: TurnRequest) -> Iterable[Step]:
+        return [Raise(LOST)]
+
+    store, runtime = MemoryStore(), FakeRuntime(lose, close=[Hang()])
+    seen = []
+    async with open_session_manager({"fake": runtime}, store=store, settings=SETTINGS) as manager:
+        await store.update("k", lambda _: SessionRecord(key="k", agent="fake"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(way, manager, runtime)
+            for _ in range(100):
+                await trio.sleep(0.1)
+                await trio.testing.wait_all_tasks_blocked()
+                owned = any(row.owner is not None for row in await store.list())
+                taken = manager.statistics().capacity.taken > 0
+                seen.append(owned)
+                assert owned or not taken, f"free at {trio.current_time():g} s while an agent may be at work"
+        assert any(seen)
+        assert not seen[-1], "and free at last, although nobody did anything more"
+        assert all(row.owner is None for row in await store.list())
+
+
+async def test_another_manager_can_open_a_session_once_its_late_handle_is_closed(autojump_clock: MockClock) -> None:
+    """Until then it is told that the session is in use."""
+    store, runtime = MemoryStore(), FakeRuntime(ensure=[Swallow(4)])
+    async with (
+        open_session_manager({"fake": runtime}, store=store, settings=SETTINGS) as first,
+        open_session_manager({"fake": FakeRuntime()}, store=store, settings=SETTINGS) as second,
+    ):
+        await store.update("k", lambda _: SessionRecord(key="k", agent="fake"))
+        with trio.move_on_after(0.5):
+            await first.session("k").prompt("x")
+        with pytest.raises(AcpError, match="in use"):
+            await second.session("k").prompt("x")
+        await trio.sleep(4 + C + J)
+        await second.session("k").prompt("x")
+
+
+class Slow(AwkwardStore):
+    """A store that takes a while to write."""
+
+    async def update(self, key: str, mutate: Mutate) -> SessionRecord | None:
+        await trio.sleep(0.25)
+        return await super().update(key, mutate)
+
+
+async def test_a_oneshot_is_free_for_others_when_its_turn_is_over(autojump_clock: MockClock) -> None:
+    """Whoever has heard how its turn ended can run the next one elsewhere at once, however slow the store is."""
+    slow = Slow()
+    async with (
+        open_session_manager({"fake": FakeRuntime(close=[Sleep(1)])}, store=slow, settings=SETTINGS) as first,
+        open_session_manager({"fake": FakeRuntime()}, store=slow.memory, settings=SETTINGS) as second,
+    ):
+        await (await first.start_session("once", agent="fake", mode="oneshot")).prompt("x")
+        await second.session("once").prompt("x")
