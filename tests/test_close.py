@@ -22,6 +22,7 @@ from trio_acp import (
     SessionRecord,
     StoreError,
     TurnFailed,
+    TurnTimedOut,
     UnsupportedControl,
     open_session_manager,
 )
@@ -242,6 +243,50 @@ async def test_a_store_that_fails_is_told(wish: dict[str, Any], hangs: bool, aut
         assert set() == runtime.open
         store.hang_update, store.error_in_update = False, None
         assert "fake-1" == (await manager.stored_sessions())[0].session_id
+
+
+@pytest.mark.parametrize("made", ["late", "never"])
+async def test_a_discard_without_an_answer_is_made_sooner_or_later(made: str, autojump_clock: MockClock) -> None:
+    """Nobody knows whether the store did it: no id that could not be written earlier is written after it."""
+
+    class Unconfirming(AwkwardStore):
+        async def update(self, key: str, mutate: Mutate) -> SessionRecord | None:
+            if self.hang_update and made == "late":
+                await self.memory.update(key, mutate)
+            return await super().update(key, mutate)
+
+    store = Unconfirming()
+
+    def ensure(request: EnsureRequest) -> list[Step]:
+        fail = Run(lambda _: setattr(store, "error_in_update", StoreError("disk full")))
+        return [fail] if request.resume else []
+
+    runtime = FakeRuntime(ensure=ensure)
+    async with one_session(runtime, store=store) as (_, session):
+        await session.close()
+        await session.prompt("x")
+        store.hang_update, store.error_in_update = True, None
+        with pytest.raises(StoreError):
+            await session.close(discard=True)
+        store.hang_update, store.hang_read = False, True
+        with pytest.raises(TurnTimedOut):
+            await session.prompt("the store does not answer, and is told that this failed", timeout=1)
+        store.hang_read = False
+        await session.prompt("y")
+    assert [None, "fake-1", None] == resumed(runtime)
+
+
+async def test_a_discard_of_a_session_that_is_not_open_is_made_sooner_or_later(autojump_clock: MockClock) -> None:
+    """There is no row of ours to be freed, and the next write discards it all the same."""
+    store, runtime = AwkwardStore(), FakeRuntime()
+    async with one_session(runtime, store=store) as (_, session):
+        await session.close()
+        store.hang_update = True
+        with pytest.raises(StoreError):
+            await session.close(discard=True)
+        store.hang_update = False
+        await session.prompt("x")
+    assert [None, None] == resumed(runtime)
 
 
 # -- giving up --------------------------------------------------------------------

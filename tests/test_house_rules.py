@@ -87,6 +87,7 @@ LAYERS: Final = (
             "_resolve",
             "_turn",
             "_turn_state",
+            "_typed_store",
         ),
     ),
     ("manager", ("_manager", "_prompt", "_reconcile", "_session")),

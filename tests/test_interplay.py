@@ -14,7 +14,7 @@ from tests.test_ownership import LEFT, stored
 from tests.test_reaper import HEEDS, group, lives
 from tests.test_reaper import OWNER as CRASHED
 from tests.turn_kit import LIMITS, SETTINGS, AwkwardStore, C
-from trio_acp import SessionRecord, TurnFailed, open_session_manager
+from trio_acp import SessionRecord, StoreError, TurnFailed, TurnTimedOut, open_session_manager
 from trio_acp.abc import Identity, ProcessGroup, TaskRecord
 from trio_acp.stores import MemoryLedger, MemoryStore
 from trio_acp.testing import FakeRuntime, Hang, Raise
@@ -162,14 +162,18 @@ class WithProcesses(FakeRuntime):
         return attrs.evolve(handle, processes=(ProcessGroup(pgid=2**22 + 5, start_time=7),))
 
 
-@pytest.mark.parametrize("how", ["reconcile", "refused control", "stopped before its prompt"])
+@pytest.mark.parametrize("how", ["start", "reconcile", "control", "refused control", "stopped before its prompt"])
 async def test_the_processes_of_an_open_session_are_stored(how: str, autojump_clock: MockClock) -> None:
     """Whatever opened it: as long as the session stays open its row names what a crash would leave."""
     store, runtime = MemoryStore(), WithProcesses()
     async with open_session_manager({"fake": runtime}, store=store, settings=SETTINGS) as manager:
         await stored(store, SessionRecord(key="k", agent="fake", identity=Identity(session_id="s", state="pending")))
-        if how == "reconcile":
+        if how == "start":
+            await manager.start_session("k")
+        elif how == "reconcile":
             await manager.reconcile_identities()
+        elif how == "control":
+            await manager.session("k").set_mode("plan")
         elif how == "refused control":
             runtime.offers = attrs.evolve(runtime.offers, controls=frozenset())
             with pytest.raises(Exception, match="no modes"):
@@ -189,10 +193,15 @@ async def test_the_processes_of_an_open_session_are_stored(how: str, autojump_cl
 # -- what could not be written ------------------------------------------------------
 
 
-async def test_what_was_written_late_is_not_written_again_over_another(autojump_clock: MockClock) -> None:
-    """A write that was made after its deadline is over: what another manager stored meanwhile stays."""
+@pytest.mark.parametrize("then", ["nothing", "a turn that fails", "an exit"])
+@pytest.mark.parametrize("ahead", [0, 3600, -3600])
+async def test_what_was_written_late_is_not_written_again_over_another(
+    ahead: float, then: str, autojump_clock: MockClock
+) -> None:
+    """A write that was made after its deadline is over: what another manager stored meanwhile stays, on any clock."""
     store = LateAnswer()
     async with open_session_manager({"fake": FakeRuntime()}, store=store, settings=SETTINGS) as first:
+        first._ctx.wall_clock = lambda: time.time() + ahead
         session = await first.start_session("k", agent="fake")
         store.silent = 9
         await session.prompt("x")
@@ -204,8 +213,75 @@ async def test_what_was_written_late_is_not_written_again_over_another(autojump_
             await second.session("k").close()
             newer_row = attrs.evolve(SessionRecord(key="k", agent="fake"), identity=newer, last_activity=time.time())
             await stored(store.memory, newer_row)
-        again = await first.session("k").status()
-        assert "newer" == again.session_id
+        if then == "a turn that fails":
+            store.hang_read = True
+            with pytest.raises(TurnTimedOut):
+                await session.prompt("y", timeout=1)
+            store.hang_read = False
+        if then != "an exit":
+            again = await session.status()
+            assert "newer" == again.session_id
     row = await store.read("k")
     assert row is not None
     assert newer == row.identity
+
+
+@pytest.mark.parametrize("how", ["update", "reset"])
+async def test_a_change_of_options_leaves_ids_alone_that_were_stored_meanwhile(
+    how: str, autojump_clock: MockClock
+) -> None:
+    """Who has the session not open changes its options and nothing else of what another manager stored."""
+
+    class Overtaken(AwkwardStore):
+        overtake = False
+
+        async def read(self, key: str) -> SessionRecord | None:
+            row = await super().read(key)
+            if self.overtake:
+                self.overtake = False
+                await second.start_session("k", agent="fake", cwd="/elsewhere", fresh=True)
+                await second.session("k").close()
+            return row
+
+    store, runtime = Overtaken(), WithProcesses()
+    async with (
+        open_session_manager({"fake": runtime}, store=store, settings=SETTINGS) as first,
+        open_session_manager({"fake": runtime}, store=store.memory, settings=SETTINGS) as second,
+    ):
+        session = await first.start_session("k", agent="fake", cwd="/here")
+        await session.close()
+        store.overtake = True
+        await (session.update_options(model="m") if how == "update" else session.reset_options())
+    row = await store.read("k")
+    assert row is not None
+    assert ("fake-2", "/elsewhere", ()) == (row.session_id, row.cwd, row.processes)
+    assert ("m" if how == "update" else None) == row.options.model
+
+
+async def test_what_is_stored_while_the_exit_stores_something_else_is_no_fault(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The exit finds a write that is under way among those to be made again; it may be over when its turn comes."""
+    full = StoreError("full")
+    script: dict[str, list[Exception | float]] = {}
+
+    class Scripted(AwkwardStore):
+        async def update(self, key: str, mutate: Mutate) -> SessionRecord | None:
+            match script[key].pop(0) if script.get(key) else 0.0:
+                case Exception() as error:
+                    raise error
+                case seconds:
+                    await trio.sleep(seconds)
+            return await super().update(key, mutate)
+
+    store = Scripted()
+    async with open_session_manager({"fake": FakeRuntime()}, store=store, settings=SETTINGS) as manager:
+        slow = await manager.start_session("slow", agent="fake")
+        quick = await manager.start_session("quick", agent="fake")
+        script |= {"slow": [full, 1.5], "quick": [full, 1.0]}
+        await slow.close()
+        with pytest.raises(StoreError):
+            await quick.close(discard=True)
+    assert {"slow": [], "quick": []} == script
+    assert "KeyError" not in caplog.text
+    assert [None, None] == [row.owner for row in await store.list()]

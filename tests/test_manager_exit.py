@@ -149,7 +149,7 @@ async def test_a_store_that_raises_decides_no_outcome(error: Exception, autojump
 
 
 async def test_a_store_that_cannot_be_read_fails_the_turn(autojump_clock: MockClock) -> None:
-    """Without its metadata a turn cannot start; the error is typed, and a foreign one is internal."""
+    """Without its metadata a turn cannot start; the error is typed, whatever the store raised."""
     store = AwkwardStore()
     async with one_session(FakeRuntime(), store=store) as (_manager, session):
         await session.close()
@@ -160,7 +160,7 @@ async def test_a_store_that_cannot_be_read_fails_the_turn(autojump_clock: MockCl
         store.error = OSError("odd")
         with pytest.raises(TurnFailed) as caught:
             await session.prompt("x")
-        assert "internal-error" == caught.value.detail
+        assert "store" == caught.value.detail
         store.error = None
         await session.prompt("x")
 

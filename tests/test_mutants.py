@@ -36,6 +36,7 @@ MODULES: Final = {
     ),
     # What is kept between turns, and what outlives a manager.
     *("_identity", "_refresh", "_reconcile", "_resolve", "_backends", "_starting", "_close", "_retry", "_timeouts"),
+    "_typed_store",
     *("_ledger", "_background", "_owner", "_ownership", "_claims", "_recovery", "_reaper"),
     # What looks for faults itself.
     *("explore._run", "explore._schedules", "explore._tape"),

@@ -21,15 +21,17 @@ from trio_acp import (
     BackendUnavailable,
     Owner,
     RecoveryReport,
+    RuntimeOptions,
     SessionInUse,
     SessionRecord,
     SQLiteStore,
     StoreError,
     TurnFailed,
+    TurnTimedOut,
     open_session_manager,
 )
 from trio_acp._owner import alive, current_owner, is_alive, start_time
-from trio_acp._ownership import FREE, INTERRUPTED, changed, claimed, is_left_behind, repaired
+from trio_acp._ownership import FREE, INTERRUPTED, are_due, changed, claimed, is_left_behind, repaired
 from trio_acp.abc import Identity, ProcessGroup, TaskRecord
 from trio_acp.stores import MemoryLedger, MemoryStore
 from trio_acp.stores._database import MIGRATIONS
@@ -310,6 +312,36 @@ async def test_a_late_write_leaves_another_owner_alone(autojump_clock: MockClock
     assert other == await store.memory.read("k")
 
 
+@pytest.mark.parametrize(
+    ("changes", "due"),
+    [
+        pytest.param({"last_activity": 2.0, "state": "error"}, True, id="newer"),
+        pytest.param({"last_activity": 0.5, "state": "error"}, False, id="older"),
+        pytest.param({"last_activity": 2.0, "state": "idle", **FREE}, False, id="freed"),
+        pytest.param({"options": RuntimeOptions()}, True, id="taken back"),
+    ],
+)
+def test_what_is_due_to_a_row_that_nobody_owns(changes: dict[str, Any], due: bool) -> None:
+    """Changes that were to free a row of ours have been made if it is free; others are, unless it is newer."""
+    row = attrs.evolve(LEFT, **FREE, last_activity=1.0)
+    assert due is are_due(row, HERE, changes)
+    assert are_due(attrs.evolve(row, owner=HERE), HERE, changes)
+    assert not are_due(attrs.evolve(row, owner=DEAD), HERE, changes)
+
+
+async def test_the_end_of_a_turn_that_claimed_nothing_is_stored(autojump_clock: MockClock) -> None:
+    """There is nothing to be freed, and the row says all the same that the turn failed."""
+    store = AwkwardStore()
+    async with open_session_manager({"fake": FakeRuntime()}, store=store, settings=SETTINGS) as manager:
+        await stored(store.memory, attrs.evolve(LEFT, **FREE, state="idle"))
+        store.hang_read = True
+        with pytest.raises(TurnTimedOut):
+            await manager.session("k").prompt("x", timeout=1)
+        row = await store.memory.read("k")
+        assert row is not None
+        assert ("error", None) == (row.state, row.owner)
+
+
 # -- recovery ------------------------------------------------------------------------
 
 
@@ -451,14 +483,15 @@ async def test_an_owner_that_dies_later_is_succeeded_by_whoever_needs_the_sessio
 
 
 async def test_a_take_over_settles_the_tasks_of_the_dead(autojump_clock: MockClock) -> None:
-    """When the session is opened again its old task has failed, interrupted."""
+    """When the session is opened again its old task has failed, interrupted, at that time."""
     store, ledger = MemoryStore(), MemoryLedger(retention=math.inf)
     async with open_session_manager({"fake": FakeRuntime()}, store=store, ledger=ledger, settings=SETTINGS) as manager:
         await ledger.put(TaskRecord(run_id="r", requester="boss", session="k", task="go", started=1.0, owner=DEAD))
         await stored(store, LEFT)
+        manager._ctx.wall_clock = lambda: 1000.0
         await manager.session("k").prompt("x")
         (task,) = await ledger.list()
-        assert ("failed", "interrupted") == (task.status, task.error)
+        assert ("failed", "interrupted", 1000.0) == (task.status, task.error, task.ended)
 
 
 async def test_a_take_over_repairs_even_if_nothing_comes_of_it(autojump_clock: MockClock) -> None:

@@ -35,8 +35,11 @@ from trio_acp import (
     UnsupportedControl,
     open_session_manager,
 )
+from trio_acp._actor import admit
+from trio_acp._close import CloseWish, close_in_lane
 from trio_acp._manager import _shut_down
 from trio_acp._refresh import is_unavailable
+from trio_acp._requests import Control
 from trio_acp.abc import Capabilities, Handle, Runtime, RuntimeStatus
 from trio_acp.stores import MemoryStore
 from trio_acp.testing import FakeRuntime, Hang, Raise, Run, Sleep, Swallow
@@ -435,6 +438,24 @@ async def test_ids_that_cannot_be_stored_are_stored_later(hung: str, autojump_cl
         setattr(store, hung, False if hung == "hang_update" else None)
         assert STALE == await identity_in(manager)
         await session.prompt("y")
+        identity = await identity_in(manager)
+        assert identity is not None
+        assert "fresh" == identity.session_id
+
+
+async def test_ids_that_a_close_kept_from_being_stored_are_stored_by_it(autojump_clock: MockClock) -> None:
+    """Who comes between the runtime's answer and the write of it stops that write, and loses no id."""
+    store = MemoryStore()
+
+    def close(_: object) -> None:
+        ctx = manager._ctx
+        admit(ctx, Control("k", "close", lambda control: close_in_lane(ctx, control, "test", CloseWish())))
+
+    runtime = FakeRuntime(reports=FRESH, status=[Run(close)])
+    async with stored(runtime, STALE, store=store) as (manager, session):
+        await session.prompt("x")
+        await at_rest()
+        assert ["ensure_session", "run_turn", "status", "close"] == runtime.names()
         identity = await identity_in(manager)
         assert identity is not None
         assert "fresh" == identity.session_id

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ from ._reaper import end_groups
 from ._service import shielded
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from ._context import Context
     from ._records import Owner, SessionRecord
@@ -107,19 +106,22 @@ async def succeed(ctx: Context, row: SessionRecord) -> None:
     # Before the session is opened: two agents at work on one conversation would spoil it.
     await end_groups([(group, row.owner) for group in row.processes], patience=patience)
     if ctx.ledger is not None:
-        await settle_tasks(ctx.ledger, patience)
+        await settle_tasks(ctx.ledger, patience, ctx.wall_clock)
 
 
-async def settle_tasks(ledger: Ledger, seconds: float) -> None:
+async def settle_tasks(ledger: Ledger, seconds: float, wall_clock: Callable[[], float]) -> None:
     """Settle the tasks whose owners died, within `seconds`; what fails is logged, and left to the next one.
 
     Several managers may do it at once.  If cancelled, each task is settled or as it was.
+
+    Args:
+        wall_clock: Tells when they ended, as far as anybody knows, in seconds since the epoch.
     """
     with trio.move_on_after(seconds) as scope:
         try:
             for task in await ledger.list(open_only=True):
                 if task.owner is not None and not is_alive(task.owner):
-                    await ledger.put(interrupted(task, time.time()))
+                    await ledger.put(interrupted(task, wall_clock()))
         except Exception:  # noqa: BLE001 - a ledger decides nothing
             _log.exception("the tasks that dead managers left could not be settled")
     if scope.cancelled_caught:

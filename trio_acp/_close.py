@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
@@ -16,6 +16,8 @@ from ._resolve import read_by
 from ._retry import backend_is_gone
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ._cache import CacheEntry
     from ._context import Context
     from ._records import SessionRecord
@@ -76,9 +78,10 @@ async def close_in_lane(ctx: Context, control: Control, reason: str, wish: Close
             return CloseReport(closed=False)
         notice = _unregistered(ctx, record)
     if wish.forget:
-        await _write(ctx, control.key, lambda _: None)
+        await _write(ctx, control.key, lambda _: None, {})
     elif wish.discard:
-        await _write(ctx, control.key, _begin_anew(ctx, control.key))
+        changes = _begin_anew(ctx, control.key)
+        await _write(ctx, control.key, lambda old: None if old is None else attrs.evolve(old, **changes), changes)
     return CloseReport(closed, notice, forgotten=wish.forget)
 
 
@@ -108,9 +111,9 @@ def _unregistered(ctx: Context, record: SessionRecord) -> str | None:
     return None
 
 
-def _begin_anew(ctx: Context, key: str) -> Mutate:
-    """Return the change after which nothing can be resumed; what could not be written earlier goes with it."""
-    changes = {
+def _begin_anew(ctx: Context, key: str) -> dict[str, Any]:
+    """Return the changes after which nothing can be resumed; what could not be written earlier goes with them."""
+    return {
         **ctx.unsaved.get(key, {}),
         "identity": None,
         "state": "idle",
@@ -118,10 +121,16 @@ def _begin_anew(ctx: Context, key: str) -> Mutate:
         "last_activity": ctx.wall_clock(),
         **(FREE if ctx.is_closed(key) else {}),
     }
-    return lambda old: None if old is None else attrs.evolve(old, **changes)
 
 
-async def _write(ctx: Context, key: str, mutate: Mutate) -> None:
+async def _write(ctx: Context, key: str, mutate: Mutate, pending: Mapping[str, Any]) -> None:
+    """Change the metadata within `cleanup` seconds; if that is too long, the next write makes the `pending` changes.
+
+    Raises:
+        SessionInUse: another manager has the session open.
+        StoreError: it cannot be written, or not in time.
+    """
+
     def ours(row: SessionRecord | None) -> SessionRecord | None:
         require_free(ctx, row)
         return mutate(row)
@@ -133,7 +142,9 @@ async def _write(ctx: Context, key: str, mutate: Mutate) -> None:
             ctx.held.discard(key)
         return
     # It may still happen.  Who frees the row, should it not, is the next write or the exit: waiting has had its time.
-    if ctx.is_closed(key):
+    pending = {name: value for name, value in pending.items() if name not in FREE}
+    if key in ctx.held and ctx.is_closed(key):  # what is not ours is not to be freed
         ctx.held.discard(key)
-        ctx.unsaved[key] = {**ctx.unsaved.get(key, {}), **FREE}
+        pending |= FREE
+    ctx.unsaved[key] = {**ctx.unsaved.get(key, {}), **pending}
     raise StoreError(f"changing the metadata of {key!r} took too long", detail="store-timeout")

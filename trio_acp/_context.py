@@ -172,6 +172,8 @@ class Context:
         """Try once more to write what could not be written.  If cancelled, or at `deadline`, the rest stays unsaved."""
         with trio.move_on_at(deadline):
             for key in list(self.unsaved):
+                if key not in self.unsaved:
+                    continue  # a write that was under way has done it meanwhile
                 try:
                     await self._write(key)
                 except Exception:  # noqa: BLE001 - whatever a store raises, the exit goes on

@@ -176,8 +176,10 @@ async def _store(
     if entry is not None:
         entry.applied = None
     pending = ctx.unsaved.get(key, {})
-    ids = {"identity": record.identity, "cwd": record.cwd}
-    changes = {**ids, "processes": record.processes, "options": options, "last_activity": ctx.wall_clock()}
+    changes = {"options": options, "last_activity": ctx.wall_clock()}
+    if entry is not None:
+        # Without one the row may have been another's since it was read.
+        changes |= {"identity": record.identity, "cwd": record.cwd, "processes": record.processes}
 
     def change(old: SessionRecord | None) -> SessionRecord | None:
         require_free(ctx, old)

@@ -33,6 +33,7 @@ from ._service import ServiceScope, shielded
 from ._session import Session
 from ._turn import settle
 from ._turn_state import TurnState
+from ._typed_store import TypedStore
 from .stores import MemoryStore
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ async def open_session_manager(
         nursery = await stack.enter_async_context(ServiceScope("actors"))
         ctx = Context(
             backends=backends,
-            store=entered_store,
+            store=TypedStore(entered_store),
             ledger=entered_ledger,
             settings=settings,
             permissions=permissions or DenyAll(),

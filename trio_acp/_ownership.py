@@ -71,13 +71,18 @@ def are_due(row: SessionRecord, us: Owner, changes: Mapping[str, Any]) -> bool:
     """Whether changes of ours are still to be made to a row.
 
     A write that was given up may have been made all the same, and freed the
-    row; what others have stored there since then is not to be undone.
+    row; what others have stored there since then is not to be undone.  That
+    needs no clock, for nobody but we frees a row of ours.  What was to be
+    written into a row that is not ours (how a turn failed before its claim, an
+    option taken back, a discard) is judged by time stamps if it has one, so as
+    well as the clocks of the managers agree: at worst it replaces what another
+    stored later, or is given up although nobody did.
     """
     if row.owner is not None:
         return row.owner == us
-    if "last_activity" in changes:
-        return bool(row.last_activity <= changes["last_activity"])
-    return "owner" not in changes  # else they were to free the row, and did
+    if changes.get("owner", us) is None:
+        return False  # they were to free the row, and did
+    return bool("last_activity" not in changes or row.last_activity <= changes["last_activity"])
 
 
 def opened(record: SessionRecord) -> dict[str, Any]:

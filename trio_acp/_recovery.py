@@ -8,6 +8,7 @@ repaired: should we die in between, the next one finds the row as it was.
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 import attrs
@@ -56,7 +57,7 @@ async def recover(store: SessionStore, ledger: Ledger | None, limits: Limits) ->
         groups = await end_groups(suspects, patience=patience)
         report = attrs.evolve(report, reaped=groups.reaped, left=groups.left)
         if ledger is not None:
-            await settle_tasks(ledger, patience)
+            await settle_tasks(ledger, patience, time.time)
         for row in rows:
             if await _repair(store, row):
                 report = attrs.evolve(report, repaired=(*report.repaired, row.key))

@@ -102,12 +102,17 @@ def listen(ctx: Context, entry: CacheEntry) -> None:
 
 
 def learn(ctx: Context, entry: CacheEntry, answer: RuntimeStatus | None) -> bool:
-    """Take in the ids of a runtime's answer; say whether that should be stored at once."""
+    """Take in the ids of a runtime's answer; say whether they are news; the next write stores them."""
     now = ctx.wall_clock()
     before = entry.record.identity
     identity = merge(before, from_status(answer, now), now)
     entry.record = attrs.evolve(entry.record, identity=identity)
-    return tells_more(before, identity)
+    if not tells_more(before, identity):
+        return False
+    # Remembered now: whoever comes before the write stops it, and may take the entry away.
+    key = entry.record.key
+    ctx.unsaved[key] = {**ctx.unsaved.get(key, {}), "identity": identity}
+    return True
 
 
 async def store_identity(ctx: Context, request: Request, entry: CacheEntry, deadline: float) -> None:

@@ -302,5 +302,6 @@ def _terminal(ctx: Context, turn: TurnState, entry: CacheEntry | None) -> dict[s
     state = "idle" if error is None else "error"
     # A turn that failed before it was marked as running may have opened a session whose ids are not stored yet.
     known = {} if entry is None else opened(entry.record)
-    freed = FREE if ctx.is_closed(turn.key) else {}  # one write for both
+    # One write for both.  What was never claimed is not ours to free.
+    freed = FREE if turn.key in ctx.held and ctx.is_closed(turn.key) else {}
     return {"state": state, "last_error": error, "last_activity": ctx.wall_clock(), **known, **freed}

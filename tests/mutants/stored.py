@@ -121,6 +121,14 @@ MUTANTS: Final = (
         "limits.turn",
         "test_refresh.py::test_a_oneshot_is_asked_before_it_is_closed[True]",
     ),
+    Mutant(
+        "ids are lost if a close comes between the answer and the write",
+        "E-20",
+        "_refresh:learn",
+        "ctx.unsaved[key] = {",
+        "_ = {",
+        "test_refresh.py::test_ids_that_a_close_kept_from_being_stored_are_stored_by_it",
+    ),
     # -- reconciling ------------------------------------------------------------------
     Mutant(
         "sessions are reconciled one after another",
@@ -296,5 +304,22 @@ MUTANTS: Final = (
         "min(max(of_session, SHORTEST), LONGEST)",
         "max(of_session, SHORTEST)",
         "test_timeouts.py::test_a_turn_with_an_absurd_stored_timeout_ends_at_the_longest[401 digits]",
+    ),
+    # -- foreign errors ---------------------------------------------------------------
+    Mutant(
+        "what a store raises when it is read is told as it is",
+        "E-28",
+        "_typed_store:TypedStore.read",
+        'with _typed(f"reading the metadata of {key!r}"):',
+        "if True:",
+        "test_typed_store.py::test_a_turn_fails_with_it[False]",
+    ),
+    Mutant(
+        "what a store raises when it is written is told as it is",
+        "E-28",
+        "_typed_store:TypedStore.update",
+        'with _typed(f"changing the metadata of {key!r}"):',
+        "if True:",
+        "test_typed_store.py::test_a_turn_fails_with_it[True]",
     ),
 )
