@@ -12,6 +12,7 @@ from ._claims import require_free, succeed
 from ._errors import BackendMissing, StoreError
 from ._keys import missing
 from ._ownership import FREE
+from ._requests import GAVE_UP
 from ._resolve import read_by
 from ._retry import backend_is_gone
 
@@ -70,7 +71,7 @@ async def close_in_lane(ctx: Context, control: Control, reason: str, wish: Close
         closed = notice is None
     else:
         record = await control.interruptibly(math.inf, _look_up, ctx, control.key, wish)
-        if control.stopping:
+        if record is GAVE_UP or control.stopping:
             return None
         if record is None:
             if wish.require_session:

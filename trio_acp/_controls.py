@@ -38,6 +38,7 @@ from ._errors import (
 from ._options import ConfigPair, config_pairs, merge, must_reopen, normalise, signature
 from ._ownership import are_due
 from ._records import RuntimeOptions
+from ._requests import GAVE_UP
 from ._turn_state import failure_of
 
 if TYPE_CHECKING:
@@ -187,16 +188,12 @@ async def _store(
             return None
         return attrs.evolve(old, **{**(pending if are_due(old, ctx.owner, pending) else {}), **changes})
 
-    async def write() -> tuple[SessionRecord | None]:
-        return (await ctx.store.update(key, change),)
-
-    found = await control.interruptibly(deadline, write)
-    if found is None:
+    stored = await control.interruptibly(deadline, ctx.store.update, key, change)
+    if stored is GAVE_UP:
         ctx.unsaved[key] = {**pending, "options": record.options}  # it may still be written: taken back by the next
         if control.stopping:
             return None
         raise StoreError(f"storing the options of {key!r} took too long", detail="store-timeout")
-    stored: SessionRecord | None = found[0]
     if stored is None:
         raise SessionMissing(f"the metadata of {key!r} was deleted meanwhile")
     ctx.unsaved.pop(key, None)

@@ -14,6 +14,7 @@ from ._errors import AcpError, SessionInitFailed, TurnFailed
 from ._identity import from_ensure, ids_of, merge, resume_id
 from ._keys import missing
 from ._refresh import is_well, listen
+from ._requests import GAVE_UP
 from ._turn_state import as_acp_error
 from .abc import EnsureRequest
 
@@ -47,18 +48,18 @@ async def known_record(
     if entry is not None:
         return entry.record
 
-    async def read() -> tuple[SessionRecord | None]:
-        row = await (claim_row(ctx, request.key) if to_open else ctx.read(request.key))
-        return (row,)  # wrapped, for None means that nothing was read
-
-    found: tuple[SessionRecord | None] | None = await request.interruptibly(deadline, read)
+    row = await (
+        request.interruptibly(deadline, claim_row, ctx, request.key)
+        if to_open
+        else request.interruptibly(deadline, ctx.read, request.key)
+    )
     if request.stopping:
         return None
-    if found is None:
+    if row is GAVE_UP:
         raise late
-    if found[0] is None:
+    if row is None:
         raise missing(request.key)
-    return found[0]
+    return row
 
 
 async def ensure_runtime_handle(

@@ -14,6 +14,7 @@ from ._errors import StoreError
 from ._keys import missing
 from ._records import RuntimeOptions
 from ._refresh import ask, learn, store_identity
+from ._requests import GAVE_UP
 from ._resolve import read_by
 from ._service import shielded
 from ._starting import can_stay_open, record_to_start
@@ -81,7 +82,7 @@ async def start_in_lane(
     limits = ctx.settings.limits
     deadline = trio.current_time() + limits.setup
     stored = await control.interruptibly(math.inf, _claim, ctx, control.key, deadline)
-    if control.stopping:
+    if stored is GAVE_UP or control.stopping:
         return None
     if fresh:
         stored = None
@@ -130,7 +131,7 @@ async def _store_started(
         if unheld:
             ctx.held.discard(control.key)
         raise
-    if written is not None:
+    if written is not GAVE_UP:
         ctx.unsaved.pop(control.key, None)
         entry.record = record
         entry.unstored = False
@@ -165,8 +166,8 @@ async def probe_in_lane(ctx: Context, control: Control) -> SessionStatus | None:
         if learn(ctx, entry, answer):
             deadline = trio.current_time() + limits.cleanup
             await control.interruptibly(deadline, store_identity, ctx, control, entry, deadline)
-    status: SessionStatus | None = await control.interruptibly(math.inf, describe, ctx, control.key, answer, offered)
-    return status
+    status = await control.interruptibly(math.inf, describe, ctx, control.key, answer, offered)
+    return None if status is GAVE_UP else status
 
 
 async def describe(

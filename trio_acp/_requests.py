@@ -6,13 +6,27 @@ Everything here is decided without an `await`; the only waiting is
 
 from __future__ import annotations
 
+import enum
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 import trio
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+
+T = TypeVar("T")
+
+
+class GaveUp(enum.Enum):
+    """The type of `GAVE_UP`."""
+
+    GAVE_UP = "it was to stop, or its deadline has passed"
+
+
+GAVE_UP: Final = GaveUp.GAVE_UP
+"""What `Request.interruptibly` returns instead of a result."""
 
 
 class Ending(Protocol):
@@ -56,8 +70,10 @@ class Request(ABC):
                 await self._poked.wait()
         return call.finished
 
-    async def interruptibly(self, deadline: float, async_fn: Callable[..., Awaitable[Any]], *args: object) -> Any:
-        """Await our own code; give up, with None, at `deadline` or when this is to stop."""
+    async def interruptibly(
+        self, deadline: float, async_fn: Callable[..., Awaitable[T]], *args: object
+    ) -> T | Literal[GaveUp.GAVE_UP]:
+        """Await our own code; return `GAVE_UP` at `deadline` or when this is to stop."""
         with trio.CancelScope(deadline=deadline) as scope:
             self._interrupted = scope
             try:
@@ -65,7 +81,7 @@ class Request(ABC):
                     return await async_fn(*args)
             finally:
                 self._interrupted = None
-        return None
+        return GAVE_UP
 
 
 class Control(Request):

@@ -263,8 +263,8 @@ MUTANTS: Final = (
         "a session is opened before its row is claimed",
         "H-04",
         "_ensure:known_record",
-        "claim_row(ctx, request.key) if to_open else",
-        "ctx.read(request.key) if to_open else",
+        "claim_row, ctx, request.key",
+        "ctx.read, request.key",
         "test_ownership.py::test_a_row_is_claimed_before_anything_is_opened",
     ),
     Mutant(
