@@ -268,6 +268,7 @@ class _Player:
 
     def _note(self, strike: Strike) -> None:
         self._case.strikes.append(strike)
+        self._case.times.append(self._steering.now)
         self._run.struck_in.append((self._state(), strike))
 
     def _state(self) -> str:
