@@ -218,6 +218,14 @@ async def test_a_stalled_handshake_ends_exactly_at_its_deadline(
         await ours.send_all(b"x")
 
 
+async def test_a_handshake_that_cannot_be_sent_ends_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    """A connection that breaks under the request is not waited for until the deadline, although nothing says it ended."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    theirs.receive_stream.close()
+    error = await fails(partial(websocket_over_stream, ours, "test", "/acp"))
+    assert (error.detail, trio.current_time()) == ("handshake-failed", 0.0)
+
+
 async def test_a_rejection_whose_body_stalls(autojump_clock: trio.testing.MockClock) -> None:
     """The status is reported although the rest of the rejection never comes."""
     ours, theirs = trio.testing.memory_stream_pair()

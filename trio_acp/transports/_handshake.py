@@ -55,7 +55,11 @@ class WatchedStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send; cancelled, a part may have been sent."""
-        await self._stream.send_all(data)
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._on_end()  # the library does not read what may have come before the break
+            raise
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until a send might proceed; cancelled, nothing happened."""
