@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -98,7 +98,8 @@ class Wire:
             pass
         finally:
             self._lines.remove(line)
-            line.theirs.send_stream.close()
+            with suppress(trio.BrokenResourceError):  # the client closed its end first
+                line.theirs.send_stream.close()
             line.theirs.receive_stream.close()
             if connection is not None and connection.closed is not None:
                 self.codes.append(connection.closed.code)

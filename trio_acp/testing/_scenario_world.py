@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import trio
+import trio.testing
 
 from .._errors import AcpError
 from .._events import TextDelta
@@ -15,7 +16,7 @@ from .._manager import open_session_manager
 from .._outcomes import Stopped
 from ..abc import Instrument, PermissionPolicy
 from ..acp.runtime import AcpRuntime
-from ..explore import Call, Cancel, Interrupt, Jump, Scenario
+from ..explore import Call, Cancel, Jump
 from ..stores import MemoryStore
 from ._scenario_wire import Wire
 from ._scripted_agent import ScriptedAgent
@@ -43,6 +44,7 @@ ACTIONS: Final = (Cancel(), Call("user"), Call("cut"), Call("death"), Call("shut
 the body of the manager's block is cancelled; a scope around the whole manager, its exit included, is cancelled; the
 clock jumps."""
 
+_HOSTILE: Final = {"call:cut", "call:death", "call:shutdown", "call:vanish", JUMP.name}
 _PERMISSIVE: Final = Limits(turn=1e-9, grace=1e-9)
 _FOLLOW_UP: Final = LIMITS.setup + LIMITS.turn + 6 * LIMITS.cleanup
 
@@ -196,6 +198,23 @@ class World:
         except AcpError as error:
             self.errors.append(error)
 
+    # -- for the oracle --
+
+    def struck(self, *names: str) -> list[float]:
+        """Return when these actions struck."""
+        pairs = zip(self.case.strikes, self.case.times, strict=True)
+        return [time for strike, time in pairs if strike.action in names]
+
+    @property
+    def jumped(self) -> float:
+        """How many seconds the clock was put on."""
+        return JUMP.seconds * len(self.struck(JUMP.name))
+
+    @property
+    def is_peaceful(self) -> bool:
+        """Whether nothing happened that a caller may get an error for."""
+        return not (self.scene.fails or {strike.action for strike in self.case.strikes} & _HOSTILE)
+
     # -- the run --
 
     def _arm(self) -> None:
@@ -248,6 +267,7 @@ class World:
 
     async def _follow_up(self, manager: SessionManager) -> None:
         """Use the session once more: I17."""
+        await trio.testing.wait_all_tasks_blocked()
         struck = len(self.case.strikes)
         with trio.move_on_after(_FOLLOW_UP) as scope:
             try:
@@ -280,22 +300,8 @@ class Scene:
 
     name: str
     body: Callable[[World], Awaitable[None]]
-    check: Callable[[World, bool], None]
     agent: Mapping[str, Any] = attrs.field(factory=dict)
     settings: Mapping[str, Any] = attrs.field(factory=dict)
     interrupted: bool = False
     fails: bool = False
     liar: bool = False
-
-    def scenario(self) -> Scenario:
-        """Return it as something to explore."""
-        return Scenario(self._play, self.name, (*ACTIONS, *([Interrupt()] if self.interrupted else [])))
-
-    async def _play(self, case: Case) -> None:
-        world = World(self, case)
-        try:
-            await world.live()
-        except (KeyboardInterrupt, BaseExceptionGroup):
-            self.check(world, False)
-            raise
-        self.check(world, True)
