@@ -94,7 +94,12 @@ class Wire:
                         request = await trio_websocket.wrap_server_stream(nursery, line.theirs)
                         connection = await request.accept()
                     await self._agent.serve(websocket_server_transport(connection))
-        except* (trio_websocket.ConnectionClosed, trio_websocket.HandshakeError, trio.BrokenResourceError, trio.TooSlowError):
+        except* (
+            trio_websocket.ConnectionClosed,
+            trio_websocket.HandshakeError,
+            trio.BrokenResourceError,
+            trio.TooSlowError,
+        ):
             pass
         finally:
             self._lines.remove(line)

@@ -144,6 +144,7 @@ class World:
         self.callers_ended = self.manager_ended = 0.0
         self.callers_over = self.followed_up = False
         self.faults: list[str] = []
+        self._hits: list[tuple[str, float]] = []
         self._body, self._outside = trio.CancelScope(), trio.CancelScope()
 
     # -- for scenes --
@@ -201,9 +202,10 @@ class World:
     # -- for the oracle --
 
     def struck(self, *names: str) -> list[float]:
-        """Return when these actions struck."""
-        pairs = zip(self.case.strikes, self.case.times, strict=True)
-        return [time for strike, time in pairs if strike.action in names]
+        """Return when these actions struck, and there was something to strike."""
+        done = zip(self.case.strikes, self.case.times, strict=True)
+        others = [(strike.action, time) for strike, time in done if not strike.action.startswith("call:")]
+        return [time for name, time in (*others, *self._hits) if name in names]
 
     @property
     def jumped(self) -> float:
@@ -219,11 +221,18 @@ class World:
 
     def _arm(self) -> None:
         self.case.state(self.trace.state)
-        self.case.on("user", self._cancel_turns)
-        self.case.on("cut", self.wire.cut)
-        self.case.on("death", self.wire.kill)
-        self.case.on("shutdown", lambda: self._body.cancel(reason="the program shuts down"))
-        self.case.on("vanish", lambda: self._outside.cancel(reason="everything around is cancelled"))
+        self._on("user", self._cancel_turns)
+        self._on("cut", self.wire.cut)
+        self._on("death", self.wire.kill)
+        self._on("shutdown", lambda: self._body.cancel(reason="the program shuts down"))
+        self._on("vanish", lambda: self._outside.cancel(reason="everything around is cancelled"))
+
+    def _on(self, event: str, function: Callable[[], None]) -> None:
+        def strike() -> None:
+            self._hits.append((f"call:{event}", trio.current_time()))
+            function()
+
+        self.case.on(event, strike)
 
     def _cancel_turns(self) -> None:
         for seen in self.prompted:
