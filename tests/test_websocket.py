@@ -219,7 +219,7 @@ async def test_a_stalled_handshake_ends_exactly_at_its_deadline(
 
 
 async def test_a_handshake_that_cannot_be_sent_ends_at_once(autojump_clock: trio.testing.MockClock) -> None:
-    """A connection that breaks under the request is not waited for until the deadline, although nothing says it ended."""
+    """A connection that breaks under the request is not waited for until the deadline."""
     ours, theirs = trio.testing.memory_stream_pair()
     theirs.receive_stream.close()
     error = await fails(partial(websocket_over_stream, ours, "test", "/acp"))

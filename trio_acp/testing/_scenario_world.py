@@ -135,6 +135,7 @@ class World:
         self.agent = ScriptedAgent(**scene.agent)
         self.store = MemoryStore()
         self.trace = Trace(self)
+        case.state(self.trace.state)
         self.manager: SessionManager | None = None
         self.wire: Wire
         self.prompted: list[Prompted] = []
@@ -220,7 +221,6 @@ class World:
     # -- the run --
 
     def _arm(self) -> None:
-        self.case.state(self.trace.state)
         self._on("user", self._cancel_turns)
         self._on("cut", self.wire.cut)
         self._on("death", self.wire.kill)
