@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from trio_acp._trace import TraceName
 
 pytestmark = [
-    pytest.mark.concurrency,
     pytest.mark.timeout(24 * 3600),
     pytest.mark.breaks_the_model("the oracle of the scenarios checks each run, and knows when the clock has jumped"),
 ]

@@ -7,7 +7,7 @@ was left, and know nothing of the code that they judge.  Not here, because no
 run shows them:
 
 =====  ======================================================================
-I18    each handle ends once: tests/test_manager_machine.py; here, that none is left (`i21_closure`)
+I18    each handle ends once: tests/test_manager_machine.py; here, that slots are given back (`at_every_instant`)
 I19    an idle handle only is evicted: tests/test_evictor.py; here, that no caller is harmed (`i20_isolation`)
 I23    shields are finite, and from one place: tests/test_house_rules.py, tests/test_service.py
 =====  ======================================================================
@@ -212,7 +212,7 @@ def i25_accounting(run: World) -> Iterator[str]:
 
 
 def at_every_instant(run: World) -> Iterator[str]:
-    """I12, I17, I20, I25: what was found to be wrong while it ran; each begins with its law."""
+    """I12, I17, I18, I20, I25: what was found to be wrong while it ran; each begins with its law."""
     yield from run.trace.faults
     yield from run.faults
 

@@ -289,6 +289,12 @@ class World:
                 cancelled = isinstance(reply.outcome, Stopped) and reply.outcome.by == "agent"
                 if reply.text != "again" and not (self.scene.liar and cancelled):
                     self.faults.append(f"I17: the session's next turn is {reply}")
+            await trio.testing.wait_all_tasks_blocked()
+            s = manager.statistics()
+            if s.open_handles != s.capacity.taken and len(self.case.strikes) == struck:
+                self.faults.append(
+                    f"I18: when all is quiet, {s.capacity.taken} slots are taken by {s.open_handles} handles"
+                )
             self.followed_up = True
         if scope.cancelled_caught and len(self.case.strikes) == struck:
             self.faults.append("I17: the session's next turn never ends")
