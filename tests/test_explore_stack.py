@@ -20,7 +20,7 @@ from trio.testing import MockClock
 
 from tests.evidence import ROOT
 from trio_acp import ConnectionLost, Stopped
-from trio_acp.explore import Case, Interrupt, Plan, Report, Tape, explore, replay
+from trio_acp.explore import Case, Interrupt, Plan, Report, Strike, Tape, explore, replay
 from trio_acp.testing import WILD
 from trio_acp.testing._scenario_oracle import LAWS, check
 from trio_acp.testing._scenario_world import ACTIONS, World
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trio_acp._trace import TraceName
 
 pytestmark = [
-    pytest.mark.timeout(24 * 3600),
+    pytest.mark.timeout(4 * 3600),
     pytest.mark.breaks_the_model("the oracle of the scenarios checks each run, and knows when the clock has jumped"),
 ]
 
@@ -193,6 +193,12 @@ def cancel_before_submission(world: World) -> None:
     move(world, "submitted", "cause")
 
 
+def cancel_early(world: World) -> None:
+    """Let the callers have been cancelled before they came to their end."""
+    world.case.strikes.append(Strike("cancel", 0, "before"))
+    world.case.times.append(0.5)
+
+
 def withdraw(world: World) -> None:
     """Let a turn that was sent have been withdrawn."""
     at = first_record(world, "dequeued")
@@ -212,9 +218,11 @@ SPOILT: Final[dict[str, Callable[[World], object]]] = {
     "i9_queue": withdraw,
     "i10_coverage": cancel_before_submission,
     "i11_sticky": twice,
+    "i12_propagation": cancel_early,
     "i13_truth": lambda world: setattr(world.prompted[0].turn._state, "_texts", []),
     "i14_outcome": lambda world: setattr(world.prompted[0].turn._state, "outcome", Stopped(by="user")),
     "i15_metadata": lambda world: setattr(world, "rows", [attrs.evolve(world.rows[0], state="running")]),
+    "i16_settle_first": lambda world: setattr(world.prompted[0], "reply", None),
     "i20_isolation": lambda world: world.errors.append(ConnectionLost("lost")),
     "i21_closure": lambda world: setattr(world.wire, "open", 1),
     "i22_reverse_requests": lambda world: world.trace.records.append(

@@ -114,11 +114,16 @@ def i8_latency(run: World) -> Iterator[str]:
 
 
 def i9_queue(run: World) -> Iterator[str]:
-    """I9: what was withdrawn from the queue never reaches the agent."""
+    """I9: what is cancelled in the queue is withdrawn in zero time, and never reaches the agent."""
     sent = _prompts(run)
     for seen in run.prompted:
-        if "withdrawn" in run.trace.names(seen.turn.request_id) and seen.text in sent:
+        records = [record for record in run.trace.records if record.turn == seen.turn.request_id]
+        names = [record.name for record in records]
+        if "withdrawn" in names and seen.text in sent:
             yield f"{seen.text!r} was withdrawn, and sent"
+        # What was stopped before it was admitted, in the same instant, is not withdrawn.
+        if names[1:2] == ["cause"] and records[1].time > records[0].time:
+            yield f"{seen.text!r} was stopped in the queue, and stayed there"
 
 
 def i10_coverage(run: World) -> Iterator[str]:
@@ -135,6 +140,13 @@ def i10_coverage(run: World) -> Iterator[str]:
 def i11_sticky(run: World) -> Iterator[str]:
     """I11: no prompt is sent twice."""
     yield from (f"{text!r} was sent {times} times" for text, times in _prompts(run).items() if times > 1)
+
+
+def i12_propagation(run: World) -> Iterator[str]:
+    """I12: who was cancelled does not come to a normal end later: the cancellation is neither swallowed nor converted."""
+    for time in run.struck("cancel"):
+        if run.finished is not None and run.finished > time + run.jumped + SLACK:
+            yield f"cancelled at {time:g}, but the callers came to their end at {run.finished:g}"
 
 
 def i13_truth(run: World) -> Iterator[str]:
@@ -170,6 +182,13 @@ def i15_metadata(run: World) -> Iterator[str]:
     for row in run.rows:
         if row.state == "running" or (row.owner is not None and not run.jumped):
             yield f"{row.key} is {row.state}, of {row.owner}"
+
+
+def i16_settle_first(run: World) -> Iterator[str]:
+    """I16: who leaves a turn, however it comes about, goes on only when that has settled."""
+    for seen in run.prompted:
+        if seen.left and seen.reply is None and "admitted" in run.trace.names(seen.turn.request_id):
+            yield f"{seen.text!r} had not settled when its caller went on"
 
 
 def i20_isolation(run: World) -> Iterator[str]:
@@ -219,8 +238,8 @@ def at_every_instant(run: World) -> Iterator[str]:
 
 LAWS: Final[tuple[Law, ...]] = (
     *(model, at_every_instant, i2_wire, i3_silence, i4_attribution, i5_one_cancel, i6_targeted, i7_bound, i8_latency),
-    *(i9_queue, i10_coverage, i11_sticky, i13_truth, i14_outcome, i15_metadata, i20_isolation, i21_closure),
-    *(i22_reverse_requests, i24_frames, i25_accounting),
+    *(i9_queue, i10_coverage, i11_sticky, i12_propagation, i13_truth, i14_outcome, i15_metadata, i16_settle_first),
+    *(i20_isolation, i21_closure, i22_reverse_requests, i24_frames, i25_accounting),
 )
 AFTER_AN_INTERRUPT: Final[tuple[Law, ...]] = (i2_wire, i3_silence, i4_attribution, i14_outcome, i24_frames)
 """What is true even if Ctrl-C ends the program, where nobody promises that the rest is done."""

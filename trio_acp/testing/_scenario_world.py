@@ -65,12 +65,14 @@ class Prompted:
     Attributes:
         texts: The pieces of reply that the caller read.
         reply: What `Turn.reply` said when the caller went on; None if it was not settled then.
+        left: Whether the caller has left the turn's block.
     """
 
     text: str
     turn: Turn
     texts: list[str] = attrs.field(factory=list)
     reply: Reply | None = None
+    left: bool = False
 
 
 class Trace(Instrument):
@@ -126,6 +128,7 @@ class World:
         prompted: Every turn that the scene ran, in order.
         errors: What callers got.
         callers_ended: When the last caller went on; likewise `manager_ended`.
+        finished: When the scene came to its own end; None if it was cancelled.
         faults: What was found to be wrong while it ran.
     """
 
@@ -143,6 +146,7 @@ class World:
         self.statistics: Statistics | None = None
         self.rows: tuple[SessionRecord, ...] = ()
         self.callers_ended = self.manager_ended = 0.0
+        self.finished: float | None = None
         self.callers_over = self.followed_up = False
         self.faults: list[str] = []
         self._hits: list[tuple[str, float]] = []
@@ -185,7 +189,7 @@ class World:
                     if pace:
                         await trio.sleep(pace)
         finally:
-            seen.reply = turn.reply
+            seen.reply, seen.left = turn.reply, True
 
     async def together(self, *callers: Callable[[], Awaitable[object]]) -> None:
         """Be several callers; each may get one typed error, and nothing else."""
@@ -270,6 +274,7 @@ class World:
         try:
             with self.case.scope:
                 await self.guard(lambda: self.scene.body(self))
+                self.finished = trio.current_time()
         finally:
             self.callers_over = True
             self.callers_ended = trio.current_time()
