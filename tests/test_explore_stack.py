@@ -41,12 +41,13 @@ pytestmark = [
 PROFILE: Final = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
 SMALLEST: Final = frozenset({"ask", "oneshot"})
 PLANS: Final = {
-    "dev": Plan(strikes=0, schedules=6),
-    "ci": Plan(strikes=120, schedules=60, pairs=10),
+    "dev": Plan(strikes=0, schedules=2),
+    "ci": Plan(strikes=100, schedules=50, pairs=10),
     "deep": Plan(schedules=2000, pairs=500, max_findings=3),
 }
 """By profile; even with ``strikes=0`` each state meets each action once."""
 SMALLEST_PAIRS: Final = {"dev": 6, "ci": 60, "deep": 20_000}
+"""Of the 4 million that the smallest scenario has: more than a day."""
 
 INSTANTS: Final = frozenset({"giving_up", "joining", "stopping", "suspect", "settled", "withdrawn"})
 """States of the model that this stack leaves in the very step in which it enters them: nothing can strike there."""

@@ -143,7 +143,7 @@ def i11_sticky(run: World) -> Iterator[str]:
 
 
 def i12_propagation(run: World) -> Iterator[str]:
-    """I12: who was cancelled does not come to a normal end later: the cancellation is neither swallowed nor converted."""
+    """I12: who was cancelled does not come to a normal end later: nobody swallows it, or makes it something else."""
     for time in run.struck("cancel"):
         if run.finished is not None and run.finished > time + run.jumped + SLACK:
             yield f"cancelled at {time:g}, but the callers came to their end at {run.finished:g}"
