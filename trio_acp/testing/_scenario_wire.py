@@ -111,4 +111,5 @@ class Wire:
 
 
 async def _broken() -> None:
+    await trio.lowlevel.checkpoint()
     raise trio.BrokenResourceError("the wire was cut")
