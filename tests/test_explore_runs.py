@@ -7,6 +7,7 @@ import functools
 import math
 import random
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -421,6 +422,32 @@ def test_nondeterminism_is_found(decide: Callable[[Any], bool]) -> None:
     report = report_of(run, CANCEL)
     assert ["nondeterminism"] == kinds(report)
     assert "two runs differ before anything was done, at step" in report.findings[0].message
+
+
+def test_names_by_chance_are_no_difference() -> None:
+    """Tasks named with a UUID, in either form, or with an address, are the same tasks in each run."""
+
+    async def run(case: Case) -> None:
+        async with trio.open_nursery() as nursery:
+            for name in (uuid.uuid4().hex, f"job {uuid.uuid4()} of two", repr(object())):
+                nursery.start_soon(trio.lowlevel.checkpoint, name=name)
+
+    assert [] == report_of(run, CANCEL).findings
+
+
+def test_a_scenario_knows_when_it_was_struck() -> None:
+    """The time of each strike is the virtual time at which it was made."""
+
+    async def run(case: Case) -> list[tuple[str, float]]:
+        with case.scope:
+            await trio.sleep(2)
+            await trio.sleep(3)
+        return [(strike.phase, time) for strike, time in zip(case.strikes, case.times, strict=True)]
+
+    told = seen(run, CANCEL)
+    assert [("before", 0.0)] in told
+    assert [("after", 2.0)] in told
+    assert [("before", 5.0)] in told
 
 
 def test_a_trio_that_cannot_be_steered_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

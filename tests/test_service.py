@@ -9,9 +9,12 @@ import pytest
 import trio
 
 from trio_acp._service import ServiceScope, shielded
+from trio_acp.explore import Jump, Plan, Scenario, explore
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
+
+    from trio_acp.explore import Case
 
 pytestmark = pytest.mark.concurrency
 
@@ -30,6 +33,17 @@ async def test_a_shield_ends_at_its_deadline(autojump_clock: MockClock) -> None:
         assert (True, 3) == (scope.cancelled_caught, trio.current_time())
         await trio.lowlevel.checkpoint()
     assert outer.cancelled_caught
+
+
+def test_a_scope_starts_although_the_clock_jumps() -> None:
+    """A machine that is suspended while a scope is entered wakes up with it entered, in whichever order tasks go on."""
+
+    async def scene(case: Case) -> None:
+        async with ServiceScope("s") as nursery:
+            nursery.start_soon(trio.sleep_forever)
+
+    report = explore(Scenario(scene, "scope", (Jump(60),)), Plan(schedules=100, exhaustive=100))
+    assert [] == report.findings, str(report)
 
 
 async def test_service_tasks_outlive_the_cancelled_body(autojump_clock: MockClock) -> None:

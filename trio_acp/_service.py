@@ -89,11 +89,12 @@ class ServiceScope:
         # Not `nursery.start`: in a scope that is already cancelled it never returns.  The host reaches
         # its shield in its very first step, so this wait ends within one pass of the scheduler.
         interrupt: KeyboardInterrupt | None = None
-        try:
+        while interrupt is None and not self._ready.is_set():  # a clock that jumps may end the wait before that step
             with shielded(_START_LIMIT):
-                await self._ready.wait()
-        except KeyboardInterrupt as error:
-            interrupt = error
+                try:
+                    await self._ready.wait()
+                except KeyboardInterrupt as error:
+                    interrupt = error
         if interrupt is not None:
             await self.__aexit__(None, None, None)  # the caller's `async with` does not do it for us
             raise interrupt

@@ -17,6 +17,7 @@ class Case:
 
     Attributes:
         strikes: What has been done to it so far; empty if nothing was.
+        times: When each of them was done, virtual seconds.
     """
 
     def __init__(self, jump: Callable[[float], None], *, has_scope: bool = False) -> None:
@@ -25,6 +26,7 @@ class Case:
         self.jump = jump
         """Lets seconds pass."""
         self.strikes: list[Strike] = []
+        self.times: list[float] = []
         self._scope = trio.CancelScope()
         self._whole = trio.CancelScope()
         self._events: dict[str, Callable[[], object]] = {}

@@ -16,7 +16,7 @@ import trio
 from ._actions import Raise, Strike
 from ._case import Case
 from ._guard import Forbidden
-from ._steered import stack, without_addresses
+from ._steered import stack, without_chance
 from ._steering import Deadlock, Hooks, Livelock, Steering, Unsteerable
 
 if TYPE_CHECKING:
@@ -268,6 +268,7 @@ class _Player:
 
     def _note(self, strike: Strike) -> None:
         self._case.strikes.append(strike)
+        self._case.times.append(self._steering.now)
         self._run.struck_in.append((self._state(), strike))
 
     def _state(self) -> str:
@@ -285,7 +286,7 @@ def _describe(error: BaseException) -> str:
     """Return what an exception is, with the place in the user's code; of a group, the first of its members."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    first, *more = without_addresses(f"{type(error).__name__}: {error}").rstrip(": ").split("\n")
+    first, *more = without_chance(f"{type(error).__name__}: {error}").rstrip(": ").split("\n")
     place = ""
     for frame in traceback.extract_tb(error.__traceback__):
         if f"{os.sep}trio{os.sep}" not in frame.filename and Path(frame.filename).parent != Path(__file__).parent:

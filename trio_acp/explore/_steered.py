@@ -96,12 +96,12 @@ class SteeredCoroutine:
         return self._value
 
 
-_ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
+_BY_CHANCE: Final = re.compile(r" at 0x[0-9a-fA-F]+|\b[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\b")
 
 
-def without_addresses(text: str) -> str:
-    """Return a text without the addresses of objects, which are others in every run."""
-    return _ADDRESS.sub("", text)
+def without_chance(text: str) -> str:
+    """Return a text without what is another in every run: the addresses of objects, and UUIDs."""
+    return _BY_CHANCE.sub("", text)
 
 
 def module_of(frame: FrameType | None) -> str:

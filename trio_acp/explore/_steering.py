@@ -28,7 +28,7 @@ import attrs
 import trio
 import trio.testing
 
-from ._steered import SteeredCoroutine, module_of, without_addresses
+from ._steered import SteeredCoroutine, module_of, without_chance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +111,7 @@ class Steering(trio.abc.Clock, trio.abc.Instrument):
             self._own.append(own)
             task.coro = cast("Any", own)
             return
-        name = without_addresses(task.name).rpartition(".")[2] if self.coroutines else "main"
+        name = without_chance(task.name).rpartition(".")[2] if self.coroutines else "main"
         number = self._names[name] = self._names.get(name, -1) + 1
         label = f"{name}[{number}]" if number else name
         steered = SteeredCoroutine(task, label, len(self.coroutines), self._arrived, self._begin_step)
