@@ -59,7 +59,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a time-out counts only when the stopped call has ended",
-        "I13",
+        "G4",
         "_turn_state:TurnState.wait_for",
         "self.check_gate(trio.current_time())",
         "pass",
