@@ -19,8 +19,9 @@ import trio
 from trio.testing import MockClock
 
 from tests.evidence import ROOT
+from tests.guarantees.plans import SCENARIO, SMALLEST, plan_of
 from trio_acp import ConnectionLost, Stopped
-from trio_acp.explore import Case, Interrupt, Plan, Report, Strike, Tape, explore, replay
+from trio_acp.explore import Case, Interrupt, Report, Strike, Tape, explore, replay
 from trio_acp.testing import WILD
 from trio_acp.testing._scenario_oracle import LAWS, check
 from trio_acp.testing._scenario_world import ACTIONS, World
@@ -39,20 +40,9 @@ pytestmark = [
 ]
 
 PROFILE: Final = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
-SMALLEST: Final = frozenset({"ask", "oneshot"})
-PLANS: Final = {
-    "dev": Plan(strikes=0, schedules=2),
-    "ci": Plan(strikes=100, schedules=50, pairs=10),
-    "deep": Plan(schedules=2000, pairs=500, max_findings=3),
-}
-"""By profile; even with ``strikes=0`` each state meets each action once."""
-SMALLEST_PAIRS: Final = {"dev": 6, "ci": 60, "deep": 20_000}
-"""Of the 4 million that the smallest scenario has: more than a day."""
-
 INSTANTS: Final = frozenset({"giving_up", "joining", "stopping", "suspect", "settled", "withdrawn"})
 """States of the model that this stack leaves in the very step in which it enters them: nothing can strike there."""
 TAPES: Final = sorted((ROOT / "tests" / "tapes").glob("*.json"))
-BY_NAME: Final = {scenario.name: scenario for scenario in SCENARIOS}
 
 
 @pytest.fixture(autouse=True)
@@ -66,10 +56,7 @@ def _nothing_is_logged() -> Iterator[None]:
 @functools.cache
 def report_of(name: str) -> Report:
     """Explore a scenario as the profile says; once, for all tests that ask."""
-    plan = PLANS.get(PROFILE, PLANS["dev"])
-    if name in SMALLEST:
-        plan = attrs.evolve(plan, pairs=SMALLEST_PAIRS.get(PROFILE, 0))
-    return explore(BY_NAME[name], plan)
+    return explore(SCENARIO[name], plan_of(name, PROFILE))
 
 
 def told(report: Report) -> str:
@@ -82,12 +69,12 @@ def told(report: Report) -> str:
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", SCENARIO)
 def test_whatever_strikes_wherever_the_laws_hold(name: str) -> None:
     """No finding; and each action has struck in each state that the scenario goes through."""
     report = report_of(name)
     assert [] == report.findings, told(report)
-    names = [action.name for action in BY_NAME[name].actions]
+    names = [action.name for action in SCENARIO[name].actions]
     empty = [(state, action) for state in report.states for action in names if not report.coverage[state, action]]
     assert [] == empty, str(report)
 
@@ -95,7 +82,7 @@ def test_whatever_strikes_wherever_the_laws_hold(name: str) -> None:
 def test_every_state_of_the_model_meets_every_action() -> None:
     """All scenarios together: a cell of the table that stays empty is a promise that nobody has tried."""
     met = {
-        (part, action) for name in BY_NAME for state, action in report_of(name).coverage for part in state.split(" + ")
+        (part, action) for name in SCENARIO for state, action in report_of(name).coverage for part in state.split(" + ")
     }
     states = {edge.source for edge in EDGES} - INSTANTS
     empty = sorted({(state, action.name) for state in states for action in ACTIONS} - met)
@@ -106,17 +93,17 @@ def test_every_state_of_the_model_meets_every_action() -> None:
 def test_what_was_found_once_is_not_found_again(path: Path) -> None:
     """The tapes of faults that were mended find nothing any more."""
     tape = Tape.load(path)
-    finding = replay(BY_NAME[tape.scenario], tape)
+    finding = replay(SCENARIO[tape.scenario], tape)
     assert finding is None, str(finding)
 
 
 def test_there_are_scenarios_for_all_that_is_promised() -> None:
     """At least twelve, each with another name and told in its docstring; one for each misbehaviour; two with Ctrl-C."""
-    assert len(SCENES) == len(BY_NAME) >= 12
-    assert set(WILD) == {name.removeprefix("wild-") for name in BY_NAME if name.startswith("wild-")}
+    assert len(SCENES) == len(SCENARIO) >= 12
+    assert set(WILD) == {name.removeprefix("wild-") for name in SCENARIO if name.startswith("wild-")}
     assert {*ACTIONS} <= set.intersection(*({*scenario.actions} for scenario in SCENARIOS))
     assert 2 == sum(Interrupt() in scenario.actions for scenario in SCENARIOS)
-    assert SMALLEST <= {*BY_NAME}
+    assert SMALLEST <= {*SCENARIO}
 
 
 # -- the oracle can fail ------------------------------------------------------

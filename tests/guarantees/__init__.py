@@ -1,0 +1,1 @@
+"""Counts in how many explored runs each guarantee held, and writes docs/guarantees.md: ``python -m tests.guarantees``."""

@@ -1,0 +1,133 @@
+"""Explores every built-in scenario, each in a process of its own, and writes what held how often."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+from tests.evidence import ROOT
+from tests.guarantees.kills import hunts
+from tests.guarantees.page import page
+from tests.guarantees.plans import PLANS, SCENARIO
+from tests.guarantees.tally import Result, as_json, run
+
+_VERSION: Final = 1
+_LIBRARIES: Final = ("trio", "trio-websocket", "wsproto")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.guarantees", description=__doc__)
+    parser.add_argument("--profile", choices=PLANS, default="deep", help="how much is tried (default: deep)")
+    parser.add_argument("--jobs", type=int, default=2, help="how many scenarios at once (default: 2)")
+    parser.add_argument("--only", nargs="+", choices=SCENARIO, metavar="SCENARIO", help="these scenarios only")
+    parser.add_argument("--seed", type=int, default=0, help="decides everything that is drawn (default: 0)")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="write the page; without --only")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="keep the results here, and do not run again what it has"
+    )
+    parser.add_argument("--one", choices=SCENARIO, help=argparse.SUPPRESS)
+    return parser
+
+
+def commit() -> str:
+    """Return the commit that is run; it ends in ``-dirty`` if the package or the tests differ from it."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "trio_acp", "tests")
+    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("-dirty" if changed else "")
+
+
+class Kept:
+    """Results by scenario, kept in a file after each of them; those of another commit, profile or seed do not count."""
+
+    def __init__(self, path: Path | None, **what: object) -> None:
+        self.results: dict[str, Result] = {}
+        self._path = path
+        self._what: dict[str, Any] = {"version": _VERSION, **what}
+        self._lock = threading.Lock()
+        if path is not None and path.exists():
+            found = json.loads(path.read_text("utf-8"))
+            if {key: found.get(key) for key in self._what} == self._what:
+                self.results = {name: Result(**result) for name, result in found["results"].items()}
+
+    def add(self, result: Result) -> None:
+        """Keep one more."""
+        with self._lock:
+            self.results[result.scenario] = result
+            if self._path is not None:
+                results = {name: as_json(each) for name, each in self.results.items()}
+                part = self._path.with_name(self._path.name + ".part")
+                part.write_text(json.dumps({**self._what, "results": results}, indent=1) + "\n", "utf-8")
+                part.replace(self._path)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _child(name: str, profile: str, seed: int) -> Result | None:
+    """Explore a scenario in a process of its own, where hashes are the same each time; None if that has failed."""
+    argv = [sys.executable, "-m", "tests.guarantees", "--one", name, "--profile", profile, "--seed", str(seed)]
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    done = subprocess.run(argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        _say(f"{name}: its process ended with {done.returncode}")
+        return None
+    result = Result(**json.loads(done.stdout))
+    _say(f"{name}: done, {result.total} runs in {result.seconds:g} s, {len(result.findings)} findings")
+    return result
+
+
+def main() -> int:
+    """Run what was asked for; return 0 if everything was run and nothing was found."""
+    options = _parser().parse_args()
+    if options.one:
+        print(json.dumps(as_json(run(options.one, options.profile, options.seed))))
+        return 0
+    if options.write and options.only:
+        _say("a page has all scenarios: --write and --only do not go together")
+        return 2
+    about = {"profile": options.profile, "seed": options.seed, "commit": commit()}
+    names = [name for name in SCENARIO if not options.only or name in options.only]
+    kept = Kept(options.json, **about)
+    missing = [name for name in names if name not in kept.results]
+    _say(f"{len(missing)} of {len(names)} scenarios to be run at {about['commit']}, profile {options.profile}")
+
+    def one(name: str) -> None:
+        if (result := _child(name, options.profile, options.seed)) is not None:
+            kept.add(result)
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(one, missing))
+    if any(name not in kept.results for name in names):
+        return 1
+    results = {name: kept.results[name] for name in names}
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES]
+    if options.write:
+        told = {
+            **{key: str(value) for key, value in about.items()},
+            "date": dt.datetime.now(dt.UTC).date().isoformat(),
+            "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
+        }
+        options.write.write_text(page(results, hunts(), told), "utf-8")
+    for result in results.values():
+        for found in result.findings:
+            _say(f"{result.scenario} breaks {found['properties']}: {found['what']} ({found['tape']})")
+    return int(any(result.findings for result in results.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
