@@ -87,3 +87,15 @@ def compare(session: nox.Session) -> None:
     """Play seven cancellations on the official Python SDK and on trio_acp, and write docs/comparison.md."""
     session.install("-e", ".", "agent-client-protocol==0.12.1")
     session.run("python", "-m", "benchmarks.cancellation", "--write", "docs/comparison.md", *session.posargs)
+
+
+@nox.session
+def guarantees(session: nox.Session) -> None:
+    """Explore all built-in scenarios as deeply as can be, for hours, and write docs/guarantees.md.
+
+    What was done is kept in .trio-acp/guarantees.json, so that it goes on there when it was cut short.
+    """
+    session.install("-e", ".[tests]")
+    kept = ["--json", ".trio-acp/guarantees.json"]
+    page = ["--write", "docs/guarantees.md"]
+    session.run("python", "-m", "tests.guarantees", "--profile", "deep", *kept, *page, *session.posargs)

@@ -13,13 +13,16 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.evidence import ROOT
-from tests.guarantees.kills import hunts
 from tests.guarantees.page import page
 from tests.guarantees.plans import PLANS, SCENARIO
 from tests.guarantees.tally import Result, as_json, run
+from tests.mutants.explored import HUNTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _VERSION: Final = 1
 _LIBRARIES: Final = ("trio", "trio-websocket", "wsproto")
@@ -35,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="keep the results here, and do not run again what it has"
     )
+    parser.add_argument("--as-kept", action="store_true", help="run nothing: write the page of what FILE has")
     parser.add_argument("--one", choices=SCENARIO, help=argparse.SUPPRESS)
     return parser
 
@@ -53,14 +57,16 @@ def commit() -> str:
 class Kept:
     """Results by scenario, kept in a file after each of them; those of another commit, profile or seed do not count."""
 
-    def __init__(self, path: Path | None, **what: object) -> None:
+    def __init__(self, path: Path | None, *, as_kept: bool = False, **what: object) -> None:
         self.results: dict[str, Result] = {}
         self._path = path
-        self._what: dict[str, Any] = {"version": _VERSION, **what}
+        self.about: dict[str, Any] = {"version": _VERSION, **what}  # of which run these are
         self._lock = threading.Lock()
         if path is not None and path.exists():
             found = json.loads(path.read_text("utf-8"))
-            if {key: found.get(key) for key in self._what} == self._what:
+            if as_kept:
+                self.about = {key: found[key] for key in self.about}
+            if {key: found.get(key) for key in self.about} == self.about:
                 self.results = {name: Result(**result) for name, result in found["results"].items()}
 
     def add(self, result: Result) -> None:
@@ -69,8 +75,9 @@ class Kept:
             self.results[result.scenario] = result
             if self._path is not None:
                 results = {name: as_json(each) for name, each in self.results.items()}
+                self._path.parent.mkdir(parents=True, exist_ok=True)
                 part = self._path.with_name(self._path.name + ".part")
-                part.write_text(json.dumps({**self._what, "results": results}, indent=1) + "\n", "utf-8")
+                part.write_text(json.dumps({**self.about, "results": results}, indent=1) + "\n", "utf-8")
                 part.replace(self._path)
 
 
@@ -78,17 +85,31 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _child(name: str, profile: str, seed: int) -> Result | None:
+def _child(name: str, about: Mapping[str, Any]) -> Result | None:
     """Explore a scenario in a process of its own, where hashes are the same each time; None if that has failed."""
-    argv = [sys.executable, "-m", "tests.guarantees", "--one", name, "--profile", profile, "--seed", str(seed)]
+    argv = [sys.executable, "-m", "tests.guarantees", "--one", name]
+    argv += ["--profile", about["profile"], "--seed", str(about["seed"])]
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     done = subprocess.run(argv, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         _say(f"{name}: its process ended with {done.returncode}")
         return None
+    if commit() != about["commit"]:
+        _say(f"{name}: the code has changed meanwhile, to {commit()}")
+        return None
     result = Result(**json.loads(done.stdout))
     _say(f"{name}: done, {result.total} runs in {result.seconds:g} s, {len(result.findings)} findings")
     return result
+
+
+def _told(about: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the page says of the run."""
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES]
+    return {
+        **{key: str(value) for key, value in about.items()},
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
+    }
 
 
 def main() -> int:
@@ -100,29 +121,23 @@ def main() -> int:
     if options.write and options.only:
         _say("a page has all scenarios: --write and --only do not go together")
         return 2
-    about = {"profile": options.profile, "seed": options.seed, "commit": commit()}
+    kept = Kept(options.json, as_kept=options.as_kept, profile=options.profile, seed=options.seed, commit=commit())
     names = [name for name in SCENARIO if not options.only or name in options.only]
-    kept = Kept(options.json, **about)
-    missing = [name for name in names if name not in kept.results]
-    _say(f"{len(missing)} of {len(names)} scenarios to be run at {about['commit']}, profile {options.profile}")
+    missing = [name for name in names if name not in kept.results and not options.as_kept]
+    _say(f"{len(missing)} of {len(names)} scenarios to be run: {kept.about}")
 
     def one(name: str) -> None:
-        if (result := _child(name, options.profile, options.seed)) is not None:
+        if (result := _child(name, kept.about)) is not None:
             kept.add(result)
 
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(one, missing))
-    if any(name not in kept.results for name in names):
+    if lacking := [name for name in names if name not in kept.results]:
+        _say(f"there is no result of {', '.join(lacking)}")
         return 1
     results = {name: kept.results[name] for name in names}
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES]
     if options.write:
-        told = {
-            **{key: str(value) for key, value in about.items()},
-            "date": dt.datetime.now(dt.UTC).date().isoformat(),
-            "versions": ", ".join([f"Python {platform.python_version()}", *versions]),
-        }
-        options.write.write_text(page(results, hunts(), told), "utf-8")
+        options.write.write_text(page(results, HUNTS, _told(kept.about)), "utf-8")
     for result in results.values():
         for found in result.findings:
             _say(f"{result.scenario} breaks {found['properties']}: {found['what']} ({found['tape']})")

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from tests.guarantees.kills import TECHNIQUES
 from tests.guarantees.plans import SCENARIO, SCENE, plan_of
 from tests.guarantees.properties import CAUSES, ENDS, JUDGES, PROPERTIES, STRIKES, after_an_interrupt, cause_of, says
+from tests.mutants.hunt import TECHNIQUES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tests.guarantees.kills import Hunt
     from tests.guarantees.properties import Judge
     from tests.guarantees.tally import Result
+    from tests.mutants.hunt import Hunt
 
 EMPTY: Final = "-"
+SINGLE: Final = {"none": frozenset[str](), **{cause: frozenset({cause}) for cause in STRIKES}}
 HEADINGS: Final = {
     "scenarios": "## Scenario x cause: all properties at once",
     "properties": "## Property x cause: all scenarios at once",
@@ -32,29 +33,31 @@ HEAD: Final = """# Guarantees, and how often they held
 
 Written by `nox -s guarantees`; do not edit. {about}
 
-**{total}.** Each run is one scenario over the whole stack (manager, `AcpRuntime`, connection, trio-websocket over
-streams in memory, a scripted agent) under virtual time. Something strikes it in the middle of some step of some task, or
-its tasks take turns in another order; then it is held against the laws of `trio_acp/testing/_scenario_oracle.py`, the
-executable model of a turn (`trio_acp/testing/turn_model.py`) among them. [How that works](explorer.md).
+**{total}.** Each run is one scenario over the whole stack (manager, `AcpRuntime`, connection, trio-websocket
+over streams in memory, a scripted agent) under virtual time. Something strikes it in the middle of some step of
+some task, or its tasks take turns in another order; then it is held against the laws of
+`trio_acp/testing/_scenario_oracle.py`; the executable model of a turn (`trio_acp/testing/turn_model.py`) is one of
+them. [How that works](explorer.md).
 
 **How to read it.** All laws judge every run, except where a law has a reason to look away. So one cell of the first
-table, "N of N", answers for *every* property in that scenario under that cause, but for the pairs that
-"Where a law looks away" names. "n of N" with n < N is a counterexample: the last part of the page has its tape. `-` was not
-tested, and "Not tested" says why.
+table, "N of N", answers for *every* property in that scenario under that cause, but for those that "Where a law looks
+away" names. "n of N: counterexample" names the properties that N - n runs broke; the last part of the page has the
+tapes. `-` was not tested, and "Not tested" says why. That a property held means that no run broke it; in some there was
+nothing to break, as of a queue with one prompt.
 
-**Causes.** `none`: nothing but, perhaps, another order of the tasks; `cancel`: the callers' scope is cancelled; `user`: `Turn.cancel` of every
-turn; `cut`: the wire breaks; `death`: the agent is killed; `shutdown`: the body of the manager's block is
-cancelled; `vanish`: a scope around the whole manager is; `jump`: the clock jumps by more than any deadline; `interrupt`: Ctrl-C; `pairs`:
-two of these in one run.
+**Causes.** `none`: nothing but, perhaps, another order of the tasks; `cancel`: the callers' scope is cancelled; `user`:
+`Turn.cancel` of every turn; `cut`: the wire breaks; `death`: the agent is killed; `shutdown`: the body of the manager's
+block is cancelled; `vanish`: a scope around the whole manager is; `jump`: the clock jumps by more than any deadline;
+`interrupt`: Ctrl-C; `pairs`: two of these in one run.
 
-**Reproduce it.** `git checkout {commit}` and `python -m tests.guarantees --profile {profile} --seed {seed}`. The order of everything is
-decided by the seed, so the counts come out again. One scenario: `--only NAME`.
+**Reproduce it.** Check out `{commit}`, and run `python -m tests.guarantees --profile {profile} --seed {seed}`. The seed
+decides everything that is drawn, so the counts come out again. One scenario: `--only NAME`.
 
-**Limits.** A "complete" technique has struck with everything at every step, before and after it, in the default order of the tasks. The
-others are samples: n clean random orders say, with 95 % confidence, that a random order fails with a
-probability below 3/n (the rule of three) *under the way they are drawn*; they say nothing of a rare order that this never draws. Virtual time means that slowness of
-a machine is not in it, nor are threads, processes, sockets and files; `tests/` has these. A law can be no better than the oracle
-that states it: the table of planted faults at the end shows what it notices."""
+**Limits.** Where it says "all", everything has struck at every step, before and after it, in the default order of the
+tasks. Random orders and pairs are samples: n clean random orders say, with 95 % confidence, that a random order *drawn
+in the same way* fails with a probability below 3/n (the rule of three); they say little of an order that is hardly ever
+drawn. Virtual time means that the slowness of a machine is not in it, nor are threads, processes, sockets and files;
+other tests have these. A run is judged by the laws as they are written: the planted faults show what they notice."""
 
 
 def page(results: Mapping[str, Result], hunts: Sequence[Hunt], about: Mapping[str, str]) -> str:
@@ -65,8 +68,8 @@ def page(results: Mapping[str, Result], hunts: Sequence[Hunt], about: Mapping[st
     """
     runs = sum(result.total for result in results.values())
     steps = sum(result.task_steps for result in results.values())
-    broken = sum(sum(counts.values()) for result in results.values() for counts in result.broken.values())
-    verdict = "no counterexample" if not broken else f"{broken:,} broken properties"
+    wrong = sum(sum(result.wrong.values()) for result in results.values())
+    verdict = f"{wrong:,} of them counterexamples" if wrong else "no counterexample"
     text = HEAD.format(
         **{key: about[key] for key in ("commit", "profile", "seed")},
         total=f"{runs:,} runs of {len(results)} scenarios, {steps:,} steps of tasks, {verdict}",
@@ -87,14 +90,22 @@ def page(results: Mapping[str, Result], hunts: Sequence[Hunt], about: Mapping[st
 
 
 def _table(heads: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |".replace("| --- |", "|---|") for line in lines).replace(
-        "|---| --- |", "|---|---|"
-    )
+    lines = [f"| {' | '.join(line)} |" for line in (heads, *rows)]
+    return "\n".join([lines[0], "|---" * len(heads) + "|", *lines[1:]])
 
 
-def _cell(runs: int, broken: int = 0) -> str:
-    return f"{runs - broken} of {runs}" if runs else EMPTY
+def _cell(runs: int, broken: int = 0, what: str = "") -> str:
+    if broken:
+        return f"{runs - broken} of {runs}: counterexample {what}".rstrip()
+    return f"{runs} of {runs}" if runs else EMPTY
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the names of scenarios, in short if that is possible."""
+    others = [name for name in SCENARIO if name not in names]
+    if not others:
+        return "every scenario"
+    return _code(names) if len(names) <= len(others) else f"all but {_code(others)}"
 
 
 def _code(names: Sequence[str]) -> str:
@@ -103,8 +114,11 @@ def _code(names: Sequence[str]) -> str:
 
 def _scenarios(results: Mapping[str, Result]) -> Iterator[Sequence[str]]:
     for name, result in results.items():
-        worst = {cause: max((counts.get(cause, 0) for counts in result.broken.values()), default=0) for cause in CAUSES}
-        yield f"`{name}`", *(_cell(result.runs.get(cause, 0), worst[cause]) for cause in CAUSES)
+        cells = []
+        for cause in CAUSES:
+            broken = [each for each in PROPERTIES if result.broken.get(each, {}).get(cause)]
+            cells.append(_cell(result.runs.get(cause, 0), result.wrong.get(cause, 0), ", ".join(broken)))
+        yield f"`{name}`", *cells
 
 
 def _properties(results: Mapping[str, Result]) -> Iterator[Sequence[str]]:
@@ -131,42 +145,46 @@ def _exceptions(results: Mapping[str, Result]) -> str:
         for judge in judges
         if judge.why
     ]
-    heads = ("property", "law", "does not judge", "what is left of the property there", "why")
-    short = [
-        f"`{name}`: {result.cut_short.get('interrupt', 0)} of {result.runs.get('interrupt', 0)}"
-        + (f", and {result.cut_short['pairs']} of its pairs" if result.cut_short.get("pairs") else "")
+    heads = ("property", "law", "does not judge", "who does, there", "why")
+    ended = "; ".join(
+        f"{result.cut_short.get('interrupt', 0)} of the {result.runs['interrupt']} of `{name}`"
+        + (f" and {result.cut_short['pairs']} of its pairs" if result.cut_short.get("pairs") else "")
         for name, result in results.items()
         if result.runs.get("interrupt")
-    ]
-    return (
-        f"{_table(heads, iter(rows))}\n\nOf `pairs`, those are judged in which one of the two causes is judged, and "
-        "no other forbids it. After a `jump`, bounds are longer by as much as the clock has jumped, a row of the store may "
-        "still name its (dead) owner (`I15`), and a wait may have ended before what it waits for could run.\n\n"
-        "When Ctrl-C has ended the program, nobody promises the rest: such runs are judged only by "
-        f"{_code(after_an_interrupt())} (of `I21`: that no connection is open), and by `{ENDS}`. Runs that it ended: {'; '.join(short)}."
     )
+    return f"""{_table(heads, iter(rows))}
+
+Of `pairs`, a law judges those that it can judge by both causes together: one that asks for a cause needs it among the
+two, one that a cause forbids needs it in neither.
+
+After a `jump`, bounds are longer by as much as the clock has jumped, a row of the store may still name its
+(dead) owner (`I15`), and a wait may have ended before what it waited for could run.
+
+When Ctrl-C has ended the program, nobody promises the rest. Such runs are judged by `{ENDS}` and, of the others,
+only by {_code(after_an_interrupt())}; of `I21`, that no connection is open; of `I3`, what is seen from outside.
+It has ended {ended}."""
+
+
+def _cells(judge: Judge) -> set[tuple[str, str]]:
+    """Return the scenarios and causes of which a law judges nothing."""
+    return {(name, cause) for name, scene in SCENE.items() for cause, by in SINGLE.items() if not judge.when(scene, by)}
 
 
 def _blind(judge: Judge) -> Iterator[str]:
-    """Yield the scenarios in which a law judges nothing at all, and the causes after which it judges none of the others."""
-    causes = [(cause, frozenset() if cause == "none" else frozenset({cause})) for cause in ("none", *STRIKES)]
-    sees = {name: {cause for cause, struck in causes if judge.when(scene, struck)} for name, scene in SCENE.items()}
+    """Yield the same in words."""
     groups: dict[tuple[str, ...], list[str]] = {}
-    for name, seen in sees.items():
-        missed = tuple(cause for cause, _ in causes if cause not in seen)
-        groups.setdefault(missed, []).append(name)
+    blind = _cells(judge)
+    for name in SCENE:
+        groups.setdefault(tuple(cause for cause in SINGLE if (name, cause) in blind), []).append(name)
     for missed, names in groups.items():
         if missed:
-            where = "every scenario" if len(names) == len(SCENE) else _code(names)
-            if len(groups) == 2 and () not in groups and len(names) > len(SCENE) / 2:
-                where = "every other scenario"
-            under = "at all" if len(missed) == len(causes) else f"under {_code(missed)}"
-            yield f"{where} {under}"
+            yield f"{_some(names)}: {'any cause' if len(missed) == len(SINGLE) else _code(missed)}"
 
 
 def _rest(name: str, judge: Judge) -> str:
-    others = [other.law for other in JUDGES[name] if other.law != judge.law]
-    return f"what {_code(others)} judges" if others else "nothing"
+    blind = _cells(judge)
+    others = [other.law for other in JUDGES[name] if other is not judge and blind - _cells(other)]
+    return _code(others) if others else "nobody"
 
 
 # -- samples, kills, and what is missing --
@@ -183,7 +201,7 @@ def _samples(results: Mapping[str, Result]) -> str:
                 f"{result.steps:,}",
                 f"all {strikes:,}" if whole == "all" else whole,
                 f"{orders:,}",
-                f"{3 / orders:.2%}" if orders else EMPTY,
+                f"{min(3 / orders, 1):.2%}" if orders else EMPTY,
                 f"{pairs:,} of {result.pairs:,}",
                 f"{result.task_steps:,}",
             )
@@ -204,37 +222,33 @@ def _kills(hunts: Sequence[Hunt]) -> str:
         (f"`{hunt.mutant.name}`", f"`{hunt.scenario}`", *(words[hunt.found_by.get(way)] for way in TECHNIQUES))
         for hunt in hunts
     )
-    return (
-        "Each mutant is one fault planted into the package, hunted in one scenario. `machine`: the Hypothesis state machines; "
-        "`cancel`: a strike of the callers, the user or the program; `schedule`: another order of the tasks; `wire`: the wire "
-        "cut or the agent killed. A technique that it survives does not find it; another one does.\n\n"
-        + _table(("mutant", "scenario", *TECHNIQUES), rows)
-    )
+    return f"""Each mutant is one fault planted into the package, hunted in one scenario. `machine`: the state machine
+that drives the code; `cancel`: one cancellation, of the caller, by the user, of the manager's body or of all around it;
+`schedule`: orders of the tasks, and nothing strikes; `wire`: the wire is cut or the agent killed. What survives one
+technique is killed by another.
+
+{_table(("mutant", "scenario", *TECHNIQUES), rows)}"""
 
 
 def _untested(results: Mapping[str, Result], hunts: Sequence[Hunt], profile: str) -> Iterator[Sequence[str]]:
     for cause in STRIKES:
         if names := [name for name in results if cause not in {cause_of(a.name) for a in SCENARIO[name].actions}]:
-            yield _code(names), f"`{cause}`", "only the scenarios with the most in flight get it"
+            yield _some(names), f"`{cause}`", "only the scenarios with the most in flight get it"
     if names := [name for name in results if not plan_of(name, profile).pairs]:
-        yield _code(names), "`pairs`", f"the profile {profile} draws pairs of the smallest scenarios only"
+        yield _some(names), "`pairs`", f"the profile {profile} draws pairs of the smallest scenarios only"
     if names := [name for name, judges in JUDGES.items() if not judges]:
         yield _code(names), _code(CAUSES), "no run shows it; the tests are named above"
-    late = [name for name, judges in JUDGES.items() if judges and name not in after_an_interrupt()]
-    yield _code(late), "`interrupt`", "Ctrl-C has ended the program, and nobody promises the rest"
+    met = {name for result in results.values() for name, counts in result.judged.items() if counts.get("interrupt")}
+    if late := [name for name, judges in JUDGES.items() if judges and name not in met]:
+        yield _code(late), "`interrupt`", "Ctrl-C has ended the program, and nobody promises the rest"
     for name, judges in JUDGES.items():
-        single = [
-            (cause, frozenset() if cause == "none" else frozenset({cause})) for cause in CAUSES if cause != "pairs"
-        ]
-        if never := [
-            cause
-            for cause, struck in single
-            if judges and not any(judge.when(SCENE[one], struck) for judge in judges for one in results)
-        ]:
+        seen = {cause for one in results for cause, by in SINGLE.items() if any(j.when(SCENE[one], by) for j in judges)}
+        if judges and len(seen) < len(SINGLE):
+            never = [cause for cause in SINGLE if cause not in seen]
             yield f"`{name}`", _code(never), "; ".join(dict.fromkeys(judge.why for judge in judges))
     for hunt in hunts:
         if ways := [way for way in TECHNIQUES if hunt.found_by.get(way) is None]:
-            yield f"`{hunt.mutant.name}`", _code(ways), "what this technique runs does not reach the fault's place"
+            yield f"`{hunt.mutant.name}`", _code(ways), "no state machine drives the code that has the fault"
 
 
 def _findings(results: Mapping[str, Result]) -> str:

@@ -89,8 +89,7 @@ _CONDITIONS: Final[dict[tuple[str, str], tuple[Callable[[Scene, Causes], bool], 
     ),
     ("i20_isolation", "I20"): (
         _peaceful,
-        "after such a strike, or in a scenario that fails by design, a caller may get an error; "
-        "that the limit of sessions is kept is judged at every instant",
+        "after such a strike, or in a scenario that fails by design, a caller may get an error",
     ),
     ("i22_reverse_requests", "I22"): (
         lambda scene, causes: _peaceful(scene, causes) and not scene.liar,

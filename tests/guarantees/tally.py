@@ -39,6 +39,7 @@ class Result:
         cut_short: Of these, the runs that Ctrl-C ended.
         judged: By property and cause.
         broken: Likewise; only what was.
+        wrong: By cause, the runs in which anything was broken.
         findings: With the tape of each.
     """
 
@@ -54,6 +55,7 @@ class Result:
     cut_short: dict[str, int]
     judged: dict[str, dict[str, int]]
     broken: dict[str, dict[str, int]]
+    wrong: dict[str, int]
     findings: list[dict[str, str]]
 
     @property
@@ -76,6 +78,7 @@ class Tally:
     def __init__(self, scene: Scene, lines: Callable[[str], None]) -> None:
         self.runs: Counter[str] = Counter()
         self.cut_short: Counter[str] = Counter()
+        self.wrong: Counter[str] = Counter()
         self.judged: dict[str, Counter[str]] = {}
         self.broken: dict[str, Counter[str]] = {}
         self._judged = functools.cache(functools.partial(judged, scene))
@@ -127,7 +130,9 @@ class Tally:
         if played.ended:
             for name in self._judged(frozenset(causes), cut_short=played.cut_short):
                 self._add(self.judged, cause, name)
-        for name in played.broken or ({ENDS} if found else ()):
+        broken = played.broken or ({ENDS} if found else frozenset())
+        self.wrong[cause] += bool(broken)
+        for name in broken:
             self._add(self.broken, cause, name)
 
     def _add(self, table: dict[str, Counter[str]], cause: str, name: str) -> None:
@@ -155,6 +160,7 @@ def run(name: str, profile: str, seed: int) -> Result:
         cut_short=dict(+tally.cut_short),
         judged={key: dict(counts) for key, counts in tally.judged.items()},
         broken={key: dict(counts) for key, counts in tally.broken.items()},
+        wrong=dict(+tally.wrong),
         findings=list(_findings(name, report)),
     )
 
