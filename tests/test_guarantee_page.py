@@ -53,7 +53,8 @@ def table(text: str, key: str) -> list[list[str]]:
 
 def named(cell: str) -> list[str]:
     """Return the names that a cell lists; of scenarios, it may say which are not meant."""
-    names = re.findall(r"`([^`]+)`", cell)
+    wild = ", ".join(f"`{name}`" for name in SCENARIO if name.startswith("wild-"))
+    names = re.findall(r"`([^`]+)`", cell.replace("`wild-*`", wild))
     if cell.startswith(("every scenario", "all but")):
         return [name for name in SCENARIO if name not in names]
     return names
@@ -158,19 +159,19 @@ SPOILS: Final[dict[str, list[Callable[[World], object]]]] = {
 def test_a_law_looks_away_where_it_is_said_to(law: str) -> None:
     """And nowhere else: in scenes that lie or fail, and after each strike."""
     (judge,) = (judge for judges in JUDGES.values() for judge in judges if judge.law == law)
-    for flags in ({}, {"liar": True}, {"fails": True}):
+    for liar, fails in ((False, False), (True, False), (False, True)):
         for action in (None, *ACTIONS):
-            noticed = False
+            noticed, scene = False, attrs.evolve(SCENE["start-and-prompt"], liar=liar, fails=fails)
             for spoil in SPOILS[law]:
                 world = played("start-and-prompt")
-                world.scene = attrs.evolve(world.scene, **flags)
+                world.scene = scene
                 spoil(world)
                 if action is not None:
                     world.case.strikes.append(Strike(action.name, 0, "before"))
                     world.case.times.append(world.callers_ended)
                 noticed |= f"{law}: " in complaint(world)
             causes = frozenset() if action is None else frozenset({cause_of(action.name)})
-            assert judge.when(world.scene, causes) is noticed, (flags, action)
+            assert judge.when(scene, causes) is noticed, (scene, action)
 
 
 def complaint(world: World) -> str:
@@ -191,7 +192,7 @@ def test_a_counterexample_belongs_to_its_law(law: str) -> None:
     assert found & {name for name, judges in JUDGES.items() if any(judge.law == law for judge in judges)}
 
 
-def counted(function: Callable[[Case], object], **plan: int) -> Tally:
+def counted(function: Callable[[Case], object], *, pairs: int = 0) -> Tally:
     """Explore a small function as if it were a scene."""
 
     async def scenario(case: Case) -> None:
@@ -200,7 +201,7 @@ def counted(function: Callable[[Case], object], **plan: int) -> Tally:
         function(case)
 
     tally = Tally(SCENE["ask"], print)
-    explore(tally.watching(Scenario(scenario, "x", (Cancel(),))), Plan(**plan), progress=tally.progress)
+    explore(tally.watching(Scenario(scenario, "x", (Cancel(),))), Plan(pairs=pairs), progress=tally.progress)
     tally.finish()
     return tally
 
@@ -208,7 +209,7 @@ def counted(function: Callable[[Case], object], **plan: int) -> Tally:
 def test_each_run_is_counted_once() -> None:
     """By what was done to it; two things are a pair."""
     tally = counted(lambda case: None, pairs=1)
-    assert {"none": 2, "cancel": 6, "pairs": 1} == tally.runs or 2 == tally.runs["none"]
+    assert {"none": 2, "cancel": 4, "pairs": 1} == tally.runs
     assert tally.judged[ENDS] == tally.runs
     assert {} == tally.broken
     assert "none" not in tally.judged["I12"]
@@ -219,7 +220,8 @@ def test_a_counterexample_is_counted_for_its_property_and_cause() -> None:
     """Those runs that make it small are not counted; an error that no law names is one of the end."""
 
     def breaks(case: Case) -> None:
-        assert not case.strikes, "i2_wire: a second prompt\nmodel: I1 (lane): x"
+        if case.strikes:
+            raise AssertionError("i2_wire: a second prompt\nmodel: I1 (lane): x")
 
     tally = counted(breaks)
     assert {"I2": {"cancel": 1}, "I1": {"cancel": 1}} == tally.broken

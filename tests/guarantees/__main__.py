@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _VERSION: Final = 1
+_JUDGED: Final = ("trio_acp", "tests")
 _LIBRARIES: Final = ("trio", "trio-websocket", "wsproto")
 
 
@@ -44,14 +46,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def commit() -> str:
-    """Return the commit that is run; it ends in ``-dirty`` if the package or the tests differ from it."""
+    """Return the commit that is run; if the package or the tests differ from it, with a hash of the difference."""
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
         return done.stdout.strip()
 
-    changed = git("status", "--porcelain", "--", "trio_acp", "tests")
-    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("-dirty" if changed else "")
+    head = git("rev-parse", "--short=12", "HEAD") or "unknown"
+    changed = git("status", "--porcelain", "--", *_JUDGED) + git("diff", "HEAD", "--", *_JUDGED)
+    return f"{head}-dirty-{hashlib.sha256(changed.encode()).hexdigest()[:8]}" if changed else head
 
 
 class Kept:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from tests.guarantees.plans import SCENARIO, SCENE, plan_of
 from tests.guarantees.properties import CAUSES, ENDS, JUDGES, PROPERTIES, STRIKES, after_an_interrupt, cause_of, says
 from tests.mutants.hunt import TECHNIQUES
+from trio_acp.testing import WILD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -105,7 +106,13 @@ def _some(names: Sequence[str]) -> str:
     others = [name for name in SCENARIO if name not in names]
     if not others:
         return "every scenario"
-    return _code(names) if len(names) <= len(others) else f"all but {_code(others)}"
+    return _code(_wild(names)) if len(names) <= len(others) else f"all but {_code(_wild(others))}"
+
+
+def _wild(names: Sequence[str]) -> Sequence[str]:
+    """Return the names with all wild scenarios as one, if all are there."""
+    tame = [name for name in names if not name.startswith("wild-")]
+    return [*tame, "wild-*"] if len(names) - len(tame) == len(WILD) else names
 
 
 def _code(names: Sequence[str]) -> str:
@@ -233,7 +240,7 @@ technique is killed by another.
 def _untested(results: Mapping[str, Result], hunts: Sequence[Hunt], profile: str) -> Iterator[Sequence[str]]:
     for cause in STRIKES:
         if names := [name for name in results if cause not in {cause_of(a.name) for a in SCENARIO[name].actions}]:
-            yield _some(names), f"`{cause}`", "only the scenarios with the most in flight get it"
+            yield _some(names), f"`{cause}`", "Ctrl-C strikes only a plain turn and a session that is being closed"
     if names := [name for name in results if not plan_of(name, profile).pairs]:
         yield _some(names), "`pairs`", f"the profile {profile} draws pairs of the smallest scenarios only"
     if names := [name for name, judges in JUDGES.items() if not judges]:
