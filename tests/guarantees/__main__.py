@@ -127,7 +127,8 @@ def main() -> int:
     kept = Kept(options.json, as_kept=options.as_kept, profile=options.profile, seed=options.seed, commit=commit())
     names = [name for name in SCENARIO if not options.only or name in options.only]
     missing = [name for name in names if name not in kept.results and not options.as_kept]
-    _say(f"{len(missing)} of {len(names)} scenarios to be run: {kept.about}")
+    told = ", ".join(f"{key} {value}" for key, value in kept.about.items() if key != "version")
+    _say(f"{len(missing)} of {len(names)} scenarios to be run: {told}")
 
     def one(name: str) -> None:
         if (result := _child(name, kept.about)) is not None:
