@@ -332,6 +332,14 @@ MUTANTS: Final = (
         "test_late_release.py::test_a_oneshot_is_free_for_others_when_its_turn_is_over",
     ),
     Mutant(
+        "who waits for an eviction that was withdrawn waits on",
+        "E-01",
+        "_evictor:Evictor.lane_released",
+        "self._ctx.capacity.stays(entry.handle)",
+        "pass",
+        "test_evictor.py::test_who_waits_for_an_eviction_that_was_withdrawn_looks_again",
+    ),
+    Mutant(
         "a kept slot counts as an open handle",
         "E-33",
         "_capacity:Capacity.is_used",
