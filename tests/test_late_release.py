@@ -218,3 +218,16 @@ async def test_a_row_is_freed_though_its_lane_was_used_for_nothing_meanwhile(aut
                 nursery.start_soon(change_its_mind, session)
         await trio.testing.wait_all_tasks_blocked()
         assert [] == [row.key for row in await store.list() if row.owner is not None]
+
+
+async def test_a_session_is_free_for_others_when_its_turn_was_stopped_in_setup(autojump_clock: MockClock) -> None:
+    """Likewise, if nothing was opened."""
+    slow, runtime = Slow(), FakeRuntime(ensure=[Hang()])
+    async with (
+        open_session_manager({"fake": runtime}, store=slow, settings=SETTINGS) as first,
+        open_session_manager({"fake": FakeRuntime()}, store=slow.memory, settings=SETTINGS) as second,
+    ):
+        await slow.memory.update("k", lambda _: SessionRecord(key="k", agent="fake"))
+        with trio.move_on_after(1):
+            await first.session("k").prompt("x")
+        await second.session("k").prompt("x")

@@ -327,7 +327,7 @@ MUTANTS: Final = (
         "a oneshot's row is freed only after its caller goes on",
         "E-33",
         "_turn:_clean_up",
-        "await release_if_closed(ctx, turn, turn.log[0].time + 2 * limits.cleanup)",
+        "await release_if_closed(ctx, turn, turn.log[0].time + rungs * limits.cleanup)",
         "pass",
         "test_late_release.py::test_a_oneshot_is_free_for_others_when_its_turn_is_over",
     ),
