@@ -20,7 +20,7 @@ nox.options.sessions = ["lint", "typing", "tests", "demo"]
 def tests(session: nox.Session) -> None:
     """Run the tests and measure branch coverage, subprocesses included; arguments go to pytest instead."""
     session.install("-e", ".[tests]")
-    session.run("python", "-m", "pytest", *(session.posargs or ["--cov"]))
+    session.run("python", "-m", "pytest", *(session.posargs or ["--cov", "-n", "2", "--dist", "loadfile"]))
 
 
 @nox.session

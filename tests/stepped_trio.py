@@ -78,6 +78,7 @@ class SteppedTrio:
         """Call a synchronous function in the run, then run everything until it blocks."""
 
         async def step() -> T:
+            await trio.lowlevel.checkpoint()
             return sync_fn()
 
         return self.call(step)

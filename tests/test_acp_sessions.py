@@ -70,6 +70,25 @@ async def test_a_stored_session_is_resumed_by_the_next_manager(
     assert [] == agent.violations
 
 
+async def test_a_conversation_that_another_key_has_open_is_not_resumed(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An agent that numbers its sessions from 1 again in each process gives one key the id that another remembers."""
+    store = trio_acp.MemoryStore()
+    async with managed(ScriptedAgent(), store=store) as manager:
+        for key in ("a", "b"):
+            await manager.start_session(key, agent="agent", cwd="/repo")
+    later = ScriptedAgent(load=False)  # another process: it remembers nothing
+    async with managed(later, store=store) as manager:
+        b = await manager.start_session("b", agent="agent", cwd="/repo")
+        a = await manager.start_session("a", agent="agent", cwd="/repo")
+        for session in (a, b):
+            assert f"from {session.key}" == (await session.prompt(f"say from {session.key}")).text
+        assert ("replaced", "replaced") == (a.origin, b.origin)
+        assert (await a.status()).session_id != (await b.status()).session_id
+    assert "is open as 'b'" in caplog.text
+
+
 async def test_a_session_that_cannot_be_resumed_begins_anew(autojump_clock: trio.testing.MockClock) -> None:
     """A stale id is replaced by the id of a new session, in the store too, and the trace says so."""
     agent, store, trace = ScriptedAgent(resume=False, load=False), trio_acp.MemoryStore(), Trace()

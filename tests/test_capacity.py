@@ -96,6 +96,21 @@ class CapacityMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.closing)
     @rule(data=st.data())
+    def stay(self, data: st.DataObject) -> None:
+        """Not closed after all."""
+        handle = data.draw(st.sampled_from(self.closing))
+        if handle.key in {*self.open, *self.claims, *self.keepers, *self.kept}:
+            return
+        self.closing.remove(handle)
+        self.open[handle.key] = handle
+        self.poked.clear()
+        self.capacity.stays(handle)
+        assert self.line == self.poked, "everybody in line looks again"
+        self.capacity.stays(handle)
+        assert self.line == self.poked, "once"
+
+    @precondition(lambda self: self.closing)
+    @rule(data=st.data())
     def straggle(self, data: st.DataObject) -> None:
         handle = data.draw(st.sampled_from(self.closing))
         self.closing.remove(handle)

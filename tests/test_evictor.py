@@ -41,6 +41,7 @@ from trio_acp import (
     TurnTimedOut,
     open_session_manager,
 )
+from trio_acp.abc import RuntimeStatus
 from trio_acp.testing import FakeRuntime, Hang, Raise, Sleep, Swallow
 
 if TYPE_CHECKING:
@@ -220,6 +221,20 @@ async def test_closing_a_session_that_is_being_evicted(autojump_clock: MockClock
         await wait_all_tasks_blocked()
         assert CloseReport(closed=False) == await session.close()
         assert (TTL + 1, [TTL]) == (trio.current_time(), times(runtime, "close"))
+
+
+async def test_who_waits_for_an_eviction_that_was_withdrawn_looks_again(autojump_clock: MockClock) -> None:
+    """It was, for a close that was given up before its turn came: the session is idle, so it makes room again."""
+    settings = attrs.evolve(SETTINGS, max_sessions=1)
+    runtime = FakeRuntime(reports=RuntimeStatus(summary=""), status=[Swallow(3)])
+    async with one_session(runtime, settings=settings) as (manager, session):
+        await session.prompt("x")  # and then the lane is busy with the question for ids, which resists its end
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(functools.partial(manager.start_session, "other", agent="fake"))
+            await wait_all_tasks_blocked()
+            with trio.move_on_after(J / 2):
+                await session.close()
+        assert J == trio.current_time()
 
 
 @pytest.mark.parametrize("operation", ["prompt", "close"])

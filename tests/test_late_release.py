@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
 from tests.turn_kit import SETTINGS, AwkwardStore, C, J
-from trio_acp import AcpError, SessionRecord, TurnFailed, open_session_manager
+from trio_acp import AcpError, SessionExists, SessionRecord, TurnFailed, open_session_manager
+from trio_acp._service import shielded
 from trio_acp.stores import MemoryStore
 from trio_acp.testing import FakeRuntime, Hang, Raise, Sleep, Swallow
 
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
-    from trio_acp import SessionManager
-    from trio_acp.abc import Mutate, TurnRequest
+    from trio_acp import Session, SessionManager
+    from trio_acp.abc import Handle, Mutate, TurnRequest
     from trio_acp.testing.fake import Step
 
 pytestmark = pytest.mark.concurrency
@@ -150,3 +152,82 @@ async def test_a_oneshot_is_free_for_others_when_its_turn_is_over(autojump_clock
     ):
         await (await first.start_session("once", agent="fake", mode="oneshot")).prompt("x")
         await second.session("once").prompt("x")
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.4])  # while it is claimed, and freed
+async def test_a_release_that_was_interrupted_is_made_up_for(seconds: float, autojump_clock: MockClock) -> None:
+    """Whoever gives up an operation, and with it the write that frees the row, need not do anything more."""
+    slow = Slow()
+    async with open_session_manager({"fake": FakeRuntime()}, store=slow, settings=SETTINGS) as manager:
+        await slow.memory.update("k", lambda _: SessionRecord(key="k", agent="another"))
+        with trio.move_on_after(seconds), pytest.raises(SessionExists):
+            await manager.start_session("k", agent="fake")
+        await trio.sleep(1)
+        row = await slow.memory.read("k")
+        assert row is not None
+        assert row.owner is None
+
+
+async def test_a_session_that_was_forgotten_may_be_begun_by_another(autojump_clock: MockClock) -> None:
+    """Then it is that one's, even while our agent, which is not of that conversation, is still being closed."""
+    store, runtime = MemoryStore(), FakeRuntime(close=[Swallow(6)])
+    async with (
+        open_session_manager({"fake": runtime}, store=store, settings=SETTINGS) as first,
+        open_session_manager({"fake": FakeRuntime()}, store=store, settings=SETTINGS) as second,
+    ):
+        session = await first.start_session("k", agent="fake")
+        report = await session.close(forget=True, allow_backend_unavailable=True)
+        assert (False, True) == (report.closed, report.forgotten)
+        await second.start_session("k", agent="fake")
+        for _ in range(2):  # while ours is being closed, and afterwards
+            with pytest.raises(TurnFailed, match="in use"):
+                await session.prompt("x")
+            await trio.sleep(10)
+        assert 1 == runtime.names().count("ensure_session")
+
+
+class Stubborn(FakeRuntime):
+    """Closes no session before it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_close = trio.Event()
+
+    async def close(self, handle: Handle, reason: str) -> None:
+        with shielded(60):
+            await self.may_close.wait()
+
+
+async def test_a_row_is_freed_though_its_lane_was_used_for_nothing_meanwhile(autojump_clock: MockClock) -> None:
+    """A turn that is withdrawn before its lane takes it does not keep the end of a late close from freeing the row."""
+    store, runtime = MemoryStore(), Stubborn()
+    async with open_session_manager({"fake": runtime}, store=store, settings=SETTINGS) as manager:
+        # Many, for which of close and lane comes first is a matter of chance.
+        sessions = [await manager.start_session(f"k{i}", agent="fake") for i in range(30)]
+        async with trio.open_nursery() as nursery:
+            for session in sessions:
+                nursery.start_soon(partial(session.close, allow_backend_unavailable=True))
+
+        async def change_its_mind(session: Session) -> None:
+            async with session.turn("x") as turn:
+                turn.cancel()
+                runtime.may_close.set()
+
+        async with trio.open_nursery() as nursery:
+            for session in sessions:
+                nursery.start_soon(change_its_mind, session)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [] == [row.key for row in await store.list() if row.owner is not None]
+
+
+async def test_a_session_is_free_for_others_when_its_turn_was_stopped_in_setup(autojump_clock: MockClock) -> None:
+    """Likewise, if nothing was opened."""
+    slow, runtime = Slow(), FakeRuntime(ensure=[Hang()])
+    async with (
+        open_session_manager({"fake": runtime}, store=slow, settings=SETTINGS) as first,
+        open_session_manager({"fake": FakeRuntime()}, store=slow.memory, settings=SETTINGS) as second,
+    ):
+        await slow.memory.update("k", lambda _: SessionRecord(key="k", agent="fake"))
+        with trio.move_on_after(1):
+            await first.session("k").prompt("x")
+        await second.session("k").prompt("x")

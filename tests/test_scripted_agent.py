@@ -891,7 +891,8 @@ async def test_a_request_before_initialize_is_a_violation(method: str) -> None:
 
 async def test_the_process_speaks_over_stdio(tmp_path: Path) -> None:
     """`python -m trio_acp.testing.agent` is the same agent: a turn, a crash with its code, and a resume after it."""
-    argv = [sys.executable, "-m", "trio_acp.testing.agent", "--state-dir", str(tmp_path), "--no-load"]
+    argv = [sys.executable, "-m", "trio_acp.testing.agent", "--state-dir", str(tmp_path)]
+    argv += ["--no-load", "--id-prefix", "session"]
     hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": 1}}
     new = {"jsonrpc": "2.0", "id": 2, "method": "session/new", "params": {"cwd": "/w", "mcpServers": []}}
     resume = {"jsonrpc": "2.0", "id": 2, "method": "session/resume", "params": {"sessionId": "session-1", "cwd": "/w"}}

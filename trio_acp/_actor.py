@@ -103,6 +103,7 @@ async def _serve_lane(ctx: Context, key: str) -> None:
         ctx.capacity.let_go(key)
         ctx.trace("released", request)
     ctx.evictor.lane_released(key)
+    ctx.gone(key)  # a handle went while all there was in the lane was withdrawn before it was taken
 
 
 async def _run_control(ctx: Context, control: Control) -> None:

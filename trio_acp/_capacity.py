@@ -135,6 +135,13 @@ class Capacity:
         if slot is not None:
             slot.use = _Use.CLOSING
 
+    def stays(self, handle: object) -> None:
+        """The handle is in use, or idle: if it was about to be closed, it is not any more."""
+        slot = self._by_handle.get(id(handle))
+        if slot is not None and slot.use is _Use.CLOSING:
+            slot.use = _Use.OPEN
+            self._tell_all()
+
     def straggles(self, handle: object) -> None:
         """Closing the handle did not end in time: nobody may wait for its slot."""
         slot = self._by_handle.get(id(handle))

@@ -67,8 +67,8 @@ async def claim_row(ctx: Context, key: str) -> SessionRecord | None:
         StoreError: the row cannot be read or written; nothing changed.
     """
     found = await ctx.read(key)
-    if found is None or key in ctx.held:
-        return found
+    if found is None or (key in ctx.held and found.owner == ctx.owner):
+        return found  # what is held may have been deleted, and begun anew by another
     # Before the row is ours: should we be interrupted in between, it still says what was left.
     await succeed(ctx, found)
     changes = ctx.unsaved.get(key, {})
@@ -151,9 +151,13 @@ async def store_opening(ctx: Context, request: Request) -> None:
 async def release_if_closed(ctx: Context, request: Request, deadline: float = math.inf) -> None:
     """Free the row of a session if no agent of ours can be at work on it any more; at most `cleanup` seconds.
 
-    If that fails, or it is cancelled, the next write of the session does it,
-    or the manager's exit.
+    If that fails, the next write of the session does it, or the manager's
+    exit; if cancelled, the end of the lane does it once more.
     """
     now = trio.current_time()
     if request.key in ctx.held and ctx.is_closed(request.key) and now < deadline:
-        await ctx.save(request, dict(FREE), min(deadline, now + ctx.settings.limits.cleanup))
+        try:
+            await ctx.save(request, dict(FREE), min(deadline, now + ctx.settings.limits.cleanup))
+        except trio.Cancelled:
+            ctx.held.add(request.key)
+            raise

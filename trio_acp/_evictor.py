@@ -50,6 +50,7 @@ class Evictor:
         """A session's lane is idle from now on; if it has a handle, that begins to age."""
         entry = self._ctx.cache.touch(key, trio.current_time())
         if entry is not None:
+            self._ctx.capacity.stays(entry.handle)  # its eviction may have been withdrawn, for a close that was too
             # Moving the alarm wakes nobody.  A turn therefore costs the evictor no step.
             self._alarm.deadline = min(self._alarm.deadline, entry.expires(self._ctx.settings.idle_ttl))
 

@@ -265,9 +265,9 @@ async def _clean_up(ctx: Context, turn: TurnState, entry: CacheEntry | None, cal
     for write in (save, end):
         if write is not None:
             await write.wait(now + limits.cleanup + limits.join)
-    if entry is not None and entry.record.mode == "oneshot":
-        # Whoever hears of the outcome may want to open the session elsewhere.
-        await release_if_closed(ctx, turn, turn.log[0].time + 2 * limits.cleanup)
+    # Whoever hears of the outcome may want to open the session elsewhere.
+    rungs = 2 if entry is not None and entry.record.mode == "oneshot" else 1
+    await release_if_closed(ctx, turn, turn.log[0].time + rungs * limits.cleanup)
     return "finished" if stopped else "deadline"
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SMALLEST: Final = frozenset({"ask", "oneshot"})
 PLANS: Final = {
     "dev": Plan(strikes=0, schedules=2),
-    "ci": Plan(strikes=100, schedules=50, pairs=10),
+    "ci": Plan(strikes=60, schedules=30, pairs=8),
     "deep": Plan(schedules=2000, pairs=500, max_findings=3),
 }
 """By profile; even with ``strikes=0`` each state meets each action once."""

@@ -9,6 +9,14 @@ from tests.mutants.mutant import Mutant
 MUTANTS: Final = (
     # -- ids ------------------------------------------------------------------------
     Mutant(
+        "a conversation that another key has open is resumed",
+        "E-21",
+        "acp.runtime:AcpRuntime._resume",
+        "holder.key != key",
+        "False",
+        "test_acp_sessions.py::test_a_conversation_that_another_key_has_open_is_not_resumed",
+    ),
+    Mutant(
         "ids that are not confirmed replace those that are",
         "B-111",
         "_identity:merge",

@@ -180,9 +180,9 @@ class AcpRuntime(RuntimeControls):
             await link.wait_ready()
             try:
                 if request.resume is None:
-                    session = await self._new(link, cwd)
+                    session = await self._new(link, request.key, cwd)
                 else:
-                    session = await self._resume(link, request.resume, cwd)
+                    session = await self._resume(link, request.key, request.resume, cwd)
             except RequestFailed as error:
                 raise link.refusal(error, resuming=request.resume is not None) from error
         return AcpHandle(
@@ -295,18 +295,22 @@ class AcpRuntime(RuntimeControls):
         finally:
             self._links.discard(link)
 
-    async def _new(self, link: Link, cwd: str) -> AgentSession:
+    async def _new(self, link: Link, key: str, cwd: str) -> AgentSession:
         request = NewSessionRequest(cwd=cwd, mcp_servers=())
         answer = await link.connection.call("session/new", request, NewSessionResponse, on_late=link.close_late)
         if answer.session_id in link.sessions:
             raise SessionInitFailed(f"the agent gave a new session the id of an open one: {answer.session_id!r}")
-        session = link.sessions[answer.session_id] = AgentSession(link.connection, answer.session_id)
+        session = link.sessions[answer.session_id] = AgentSession(link.connection, answer.session_id, key)
         session.modes, session.config = answer.modes, answer.config_options
         return session
 
-    async def _resume(self, link: Link, session_id: str, cwd: str) -> AgentSession:
+    async def _resume(self, link: Link, key: str, session_id: str, cwd: str) -> AgentSession:
         """Resume, or else load.  What a load replays finds no running turn and is dropped."""
-        session = AgentSession(link.connection, session_id)
+        holder = link.sessions.get(session_id)
+        if holder is not None and holder.key != key:
+            # An agent that numbers its sessions anew in each process has given the id that we remember to another.
+            raise SessionInitFailed(f"{session_id!r} of the agent is open as {holder.key!r}", detail="resume-failed")
+        session = AgentSession(link.connection, session_id, key)
         # Entered before it is asked for: a handle that had the id must not close it at the agent any more.
         link.sessions[session_id] = session
         try:

@@ -44,9 +44,10 @@ _CANCELLED: Final = RequestPermissionResponse(outcome=PermissionCancelled())
 class AgentSession:
     """One session of an agent; at most one prompt of it is unanswered at any time."""
 
-    def __init__(self, connection: Connection, session_id: str) -> None:
+    def __init__(self, connection: Connection, session_id: str, key: str) -> None:
         self.connection = connection
         self.id = session_id
+        self.key = key  # by which the manager knows it
         self.modes: SessionModes | None = None
         self.config: tuple[ConfigOption, ...] | None = None
         self.unknown = False  # the agent answered a prompt "not found": perhaps it means this session

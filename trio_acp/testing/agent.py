@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--string-ids", action="store_true", help="number its own requests with strings")
     value("--initialize-delay", type=_seconds, default=0.0, metavar="S", help="answer initialize after S seconds")
     value("--new-session-delay", type=_seconds, default=0.0, metavar="S", help="answer session/new after S seconds")
-    value("--id-prefix", default="session", metavar="TEXT", help="how the ids of sessions begin")
+    value("--id-prefix", metavar="TEXT", help="how the ids of sessions begin (default: another one in each process)")
     flag("--replay-after-load", action="store_true", help="replay the history after the answer of session/load")
     flag("--early-update", action="store_true", help="send an update before the answer of session/new")
     return parser
@@ -105,6 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.pop("steps"):
         print("\n".join(f"{usage:75}  {meaning}" for usage, meaning in STEPS.items()))
         return 0
+    if options["id_prefix"] is None:
+        # As agents do: the ids of a process that has forgotten its sessions mean nothing in the next one.
+        options["id_prefix"] = f"session-{secrets.token_hex(4)}"
     try:
         agent = ScriptedAgent(**options)
     except (ValueError, OSError) as error:
