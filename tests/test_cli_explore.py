@@ -139,6 +139,7 @@ def test_json_has_everything_on_one_line(file: Path, run: Any) -> None:
         (["mine.py::plain", "--replay", "other.json"], "bad tape other.json: it is of scenario other, not plain"),
         (["mine.py::plain", "--replay", "strike.json"], "bad tape strike.json: scenario plain has no action jump:1"),
         (["mine.py::plain", "mine.py::lost", "--replay", "other.json"], "--replay plays a tape on one TARGET"),
+        (["--replay", "other.json"], "--replay plays a tape on one TARGET"),
     ],
 )
 def test_wrong_usage_is_told_in_one_line(file: Path, run: Any, args: list[str], message: str) -> None:
@@ -176,7 +177,22 @@ def test_built_in_scenarios_are_listed_and_run(run: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr("trio_acp.cli.explore.built_in", dict)
     code, out, _ = run()
     assert (0, "There are no built-in scenarios") == (code, out[:31])
-    assert 0 == run("--all")[0]
+
+
+def test_exploring_nothing_is_no_success(file: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 2 if there is nothing to explore, or no run is allowed: what was not tried was not found right."""
+    assert (2, "", "trio-acp: mine.py::plain: nothing was explored\n") == run("mine.py::plain", "--max-schedules", "0")
+    monkeypatch.setattr("trio_acp.cli.explore.built_in", dict)
+    assert (2, "", "trio-acp: there are no built-in scenarios\n") == run("--all")
+
+
+def test_all_takes_no_target(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever names a target and all of the built-in ones is told, with exit code 2, before anything is explored."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["explore", "mine.py::plain", "--all"])
+    said = capsys.readouterr()
+    assert (2, "") == (stopped.value.code, said.out)
+    assert said.err.endswith("trio-acp explore: error: --all takes no target\n")
 
 
 def test_the_registry_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:

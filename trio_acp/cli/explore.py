@@ -68,17 +68,21 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
+    if options.all and options.targets:
+        options.parser.error("--all takes no target")
     try:
         known = built_in()
         targets = list(known) if options.all else options.targets
-        if options.list or not (targets or options.all):
+        if options.list or not (targets or options.all or options.replay):
             return _list(known, as_json=options.json)
+        if options.all and not known:
+            raise BadTarget("there are no built-in scenarios")
         scenarios = [(target, known.get(target) or find(target, known)) for target in targets]
         if options.replay is not None:
             if len(scenarios) != 1:
                 raise BadTarget("--replay plays a tape on one TARGET")
             return _replay(scenarios[0][1], options.replay, as_json=options.json)
-        return max((_explore(target, scenario, options) for target, scenario in scenarios), default=OK)
+        return max(_explore(target, scenario, options) for target, scenario in scenarios)
     except (BadTarget, BadTape, Forbidden) as error:
         complain(one_line(str(error)))
         return USAGE
@@ -111,6 +115,8 @@ def _explore(target: str, scenario: Scenario, options: argparse.Namespace) -> in
         _show(target, progress.report, as_json=options.json)
         return INTERRUPTED
     progress.end()
+    if not report.total:
+        raise BadTarget(f"{target}: nothing was explored")
     _show(target, report, as_json=options.json)
     return ERROR if report.findings else OK
 
