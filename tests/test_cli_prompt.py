@@ -267,6 +267,7 @@ def test_where_sessions_are_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         [" ", "--stdio", "x"],
         ["hi", "--stdio", "x", "--format", "yaml"],
         ["hi", "--stdio", "x", "--permissions", "ask"],
+        ["hi", "--stdio", "x", "--frobnicate"],
     ],
 )
 def test_wrong_usage(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -275,7 +276,7 @@ def test_wrong_usage(args: list[str], capsys: pytest.CaptureFixture[str]) -> Non
         main(["prompt", *args])
     said = capsys.readouterr()
     assert (2, "") == (exit_.value.code, said.out)
-    assert said.err.startswith("usage: trio-acp ")
+    assert said.err.startswith("usage: trio-acp prompt ")
 
 
 @pytest.mark.parametrize("args", [["--url", "http://x"], ["--url", "ws://x", "--header", "K: \u00e4"], ["--stdio", ""]])

@@ -19,6 +19,7 @@ from tests.cli_kit import AGENT, CLI, ECHO, doorkeeper, read_all, read_until, ru
 from trio_acp.cli import main
 from trio_acp.cli._accept import Doorkeeper
 from trio_acp.cli._bridge import Bridge
+from trio_acp.cli._options import origin
 from trio_acp.transports.stdio import dial_stdio
 
 if TYPE_CHECKING:
@@ -363,14 +364,34 @@ async def test_an_agents_last_words_are_logged_safely() -> None:
         ["--port", "http", "--", "x"],
         ["--port", "0", "--host", "0.0.0.0", "--", "x"],  # noqa: S104 - is refused
         ["--port", "0", "--host", "example.org", "--", "x"],
+        ["--port", "0", "--bogus", "--", "x"],
+        ["--port", "0", "--allow-origin", "foo", "--", "x"],
+        ["--port", "0", "--allow-origin", "https://example.org/", "--", "x"],
+        ["--port", "0", "--allow-origin", "null", "--", "x"],
     ],
 )
 def test_wrong_usage(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """A missing agent or port, and a host that others can reach, are wrong usage."""
+    """A missing agent or port, a host that others can reach, and what no browser sends as origin are wrong usage."""
     with pytest.raises(SystemExit) as exit_:
         main(["serve", *args])
-    assert 2 == exit_.value.code
-    assert "" == capsys.readouterr().out
+    said = capsys.readouterr()
+    assert (2, "") == (exit_.value.code, said.out)
+    assert said.err.startswith("usage: trio-acp serve ")
+    assert "put --" not in said.err
+
+
+def test_options_of_the_agent_come_after_two_dashes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without them they are not known here, and the message says what is missing."""
+    with pytest.raises(SystemExit):
+        main(["serve", "--port", "0", "python", "-m", "x"])
+    end = "trio-acp serve: error: unrecognized arguments: -m x; put -- before the agent's command\n"
+    assert capsys.readouterr().err.endswith(end)
+
+
+@pytest.mark.parametrize("text", ["https://Example.org", "http://localhost:3000", "moz-extension://1-2"])
+def test_origins_are_read_as_browsers_send_them(text: str) -> None:
+    """That is in lower case; the scheme may be any."""
+    assert text.lower() == origin(text)
 
 
 async def test_a_port_in_use_is_one_line() -> None:
