@@ -264,7 +264,6 @@ def test_where_sessions_are_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         ["hi", "--stdio", "x", "--store", "s.db"],
         ["hi", "--stdio", "x", "--session", " "],
         ["hi", "--stdio", "x", "--cwd", "/no/such/directory"],
-        ["hi", "--stdio", "'x"],
         [" ", "--stdio", "x"],
         ["hi", "--stdio", "x", "--format", "yaml"],
         ["hi", "--stdio", "x", "--permissions", "ask"],
@@ -289,6 +288,7 @@ def test_wrong_usage(args: list[str], capsys: pytest.CaptureFixture[str]) -> Non
         (["--url", "http://x/?token=sesame"], "--url http://x/: "),
         (["--url", "ws://x", "--header", "K: \u00e4"], ""),
         (["--stdio", ""], "--stdio: the command is empty\n"),
+        (["--stdio", "'x"], "--stdio: No closing quotation\n"),
     ],
 )
 def test_an_address_that_cannot_be(args: list[str], message: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -173,9 +173,9 @@ def _how_to_reach(options: argparse.Namespace) -> Callable[[], AcpRuntime]:
         headers, token_file = options.header, options.token_file
         return lambda: AcpRuntime.websocket(options.url, headers=headers, token_file=token_file)
     try:
-        argv = shlex.split(options.stdio)
+        argv: list[str] = shlex.split(options.stdio)
     except ValueError as error:
-        options.parser.error(f"--stdio: {error}")
+        raise InvalidOption(f"--stdio: {error}", detail="invalid-argv") from error
     if not argv:
         raise InvalidOption("--stdio: the command is empty", detail="invalid-argv")
     return lambda: AcpRuntime.stdio(argv)
