@@ -18,7 +18,7 @@ from trio.testing import MockClock, memory_stream_pair
 from tests.cli_kit import AGENT, CLI, ECHO, doorkeeper, read_all, read_until, run_cli, serving, started_cli, wait_gone
 from trio_acp.cli import main
 from trio_acp.cli._accept import Doorkeeper
-from trio_acp.cli._bridge import Bridge
+from trio_acp.cli._bridge import Bridge, _fitting
 from trio_acp.cli._options import origin
 from trio_acp.transports.stdio import dial_stdio
 
@@ -260,6 +260,22 @@ async def test_how_a_client_is_left_when_its_agent_ends(code: str, expected: tup
     async with serving(doorkeeper([sys.executable, "-c", code])) as url, connected(url) as client:
         assert "[1]" == await client.get_message()
         assert expected == await closing(client)
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("a" * 123, "a" * 123),
+        ("a" * 124, "a" * 119 + " …"),
+        ("ä" * 100, "ä" * 59 + " …"),
+        ("no module named " + "x" * 110, "no module named …"),
+        ("\ud800", "?"),
+    ],
+)
+def test_a_reason_that_is_too_long_is_cut_between_words(reason: str, expected: str) -> None:
+    """A close frame has 123 bytes for it; what is left out is marked, and no character is broken."""
+    assert expected == _fitting(reason)
+    assert len(expected.encode()) <= 123
 
 
 async def test_an_agent_that_cannot_start_closes_with_1011() -> None:
