@@ -15,6 +15,7 @@ from tests.cli_kit import run_cli
 from tests.explore_kit import lost_wake_up
 from trio_acp.cli import main
 from trio_acp.explore import Cancel, Scenario
+from trio_acp.explore._tape import tape_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +94,8 @@ def test_a_finding_is_shown_kept_and_replayed(file: Path, run: Any) -> None:
     assert "failure: AssertionError: \\u001b[31mlost, at mine.py:12 in lost" in out
     assert ">>>>  cancel, " in out
     command = out.rstrip().rpartition("replay it: ")[2].split()
-    assert ["trio-acp", "explore", "mine.py::lost", "--replay"] == command[:4]
+    tape = ".trio-acp/tapes/mine-lost-failure.json"
+    assert ["trio-acp", "explore", "mine.py::lost", "--replay", tape] == command
     code, out, _ = run(*command[2:])
     assert 1 == code
     assert "It is the run of the tape." in out
@@ -101,6 +103,20 @@ def test_a_finding_is_shown_kept_and_replayed(file: Path, run: Any) -> None:
     assert "It is not the run of the tape: something changed." in run(*command[2:])[1]
     file.write_text(FILE.replace("assert not", "assert 1 or"))
     assert (0, "lost: nothing is found any more\n") == run(*command[2:])[:2]
+
+
+def test_tapes_of_tests_with_the_same_name_have_names_of_their_own(file: Path, run: Any) -> None:
+    """Their files tell them apart: by the path below the current directory, elsewhere by the file's name."""
+    inner = file.parent / "inner"
+    inner.mkdir()
+    targets = []
+    for path in (file, file.with_name("yours.py"), inner / "mine.py"):
+        path.write_text(FILE)
+        targets.append(f"{path}::lost")
+    run(*targets)
+    names = {"mine-lost-failure.json", "yours-lost-failure.json", "inner-mine-lost-failure.json"}
+    assert names == {path.name for path in Path(".trio-acp/tapes").iterdir()}
+    assert "mine-test" == tape_name("../elsewhere/mine.py", "test")
 
 
 def test_json_has_everything_on_one_line(file: Path, run: Any) -> None:

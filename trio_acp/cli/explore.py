@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from ..explore import BadTape, Forbidden, Plan, Report, Scenario, Tape, explore, replay
+from ..explore._tape import tape_name
 from ._exits import ERROR, INTERRUPTED, OK, USAGE
 from ._options import Commands, add_command, seconds
 from ._output import complain
@@ -31,7 +32,8 @@ _EXAMPLES = """\
 examples:
   trio-acp explore tests/test_pool.py::test_nothing_is_lost
   trio-acp explore examples/explore_pool.py::pool --schedules 1000 --seed 7
-  trio-acp explore examples/explore_pool.py::pool --replay .trio-acp/tapes/pool-failure.json
+  trio-acp explore examples/explore_pool.py::pool --replay \\
+      .trio-acp/tapes/examples-explore_pool-pool-failure.json
 
 exit codes:
   0 nothing was found   1 something was   2 wrong usage, or it cannot be explored   130 interrupted
@@ -125,9 +127,11 @@ def _show(target: str, report: Report, *, as_json: bool) -> None:
     if as_json:
         _say(json.dumps({"target": target, **report.as_json()}))
         return
+    file, colons, function = target.partition("::")
+    name = tape_name(file, function) if colons else report.scenario
     _say(str(report))
     for finding in report.findings:
-        path = finding.tape.keep(report.scenario)
+        path = finding.tape.keep(name)
         command = shlex.join(["trio-acp", "explore", target, "--replay", str(path)])
         _say(f"\nits tape: {path}\nreplay it: {command}")
 
