@@ -99,7 +99,9 @@ def test_the_failure_has_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Without pytest's environment too; the tape is kept below the current directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
-    with pytest.raises(ExplorationFailed, match=r"its tape: \.trio-acp/tapes/explore_kit-lost_wake_up-failure\.json") as raised:
+    with pytest.raises(
+        ExplorationFailed, match=r"its tape: \.trio-acp/tapes/explore_kit-lost_wake_up-failure\.json"
+    ) as raised:
         explored(CANCEL)(lost_wake_up)()
     assert 1 == len(raised.value.report.findings)
     assert [Path(".trio-acp/tapes/explore_kit-lost_wake_up-failure.json")] == list(Path(".trio-acp/tapes").iterdir())
