@@ -15,6 +15,7 @@ from tests.cli_kit import run_cli
 from tests.explore_kit import lost_wake_up
 from trio_acp.cli import main
 from trio_acp.explore import Cancel, Scenario
+from trio_acp.explore._tape import tape_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +94,8 @@ def test_a_finding_is_shown_kept_and_replayed(file: Path, run: Any) -> None:
     assert "failure: AssertionError: \\u001b[31mlost, at mine.py:12 in lost" in out
     assert ">>>>  cancel, " in out
     command = out.rstrip().rpartition("replay it: ")[2].split()
-    assert ["trio-acp", "explore", "mine.py::lost", "--replay"] == command[:4]
+    tape = ".trio-acp/tapes/mine-lost-failure.json"
+    assert ["trio-acp", "explore", "mine.py::lost", "--replay", tape] == command
     code, out, _ = run(*command[2:])
     assert 1 == code
     assert "It is the run of the tape." in out
@@ -101,6 +103,20 @@ def test_a_finding_is_shown_kept_and_replayed(file: Path, run: Any) -> None:
     assert "It is not the run of the tape: something changed." in run(*command[2:])[1]
     file.write_text(FILE.replace("assert not", "assert 1 or"))
     assert (0, "lost: nothing is found any more\n") == run(*command[2:])[:2]
+
+
+def test_tapes_of_tests_with_the_same_name_have_names_of_their_own(file: Path, run: Any) -> None:
+    """Their files tell them apart: by the path below the current directory, elsewhere by the file's name."""
+    inner = file.parent / "inner"
+    inner.mkdir()
+    targets = []
+    for path in (file, file.with_name("yours.py"), inner / "mine.py"):
+        path.write_text(FILE)
+        targets.append(f"{path}::lost")
+    run(*targets)
+    names = {"mine-lost-failure.json", "yours-lost-failure.json", "inner-mine-lost-failure.json"}
+    assert names == {path.name for path in Path(".trio-acp/tapes").iterdir()}
+    assert "mine-test" == tape_name("../elsewhere/mine.py", "test")
 
 
 def test_json_has_everything_on_one_line(file: Path, run: Any) -> None:
@@ -139,6 +155,7 @@ def test_json_has_everything_on_one_line(file: Path, run: Any) -> None:
         (["mine.py::plain", "--replay", "other.json"], "bad tape other.json: it is of scenario other, not plain"),
         (["mine.py::plain", "--replay", "strike.json"], "bad tape strike.json: scenario plain has no action jump:1"),
         (["mine.py::plain", "mine.py::lost", "--replay", "other.json"], "--replay plays a tape on one TARGET"),
+        (["--replay", "other.json"], "--replay plays a tape on one TARGET"),
     ],
 )
 def test_wrong_usage_is_told_in_one_line(file: Path, run: Any, args: list[str], message: str) -> None:
@@ -176,7 +193,22 @@ def test_built_in_scenarios_are_listed_and_run(run: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr("trio_acp.cli.explore.built_in", dict)
     code, out, _ = run()
     assert (0, "There are no built-in scenarios") == (code, out[:31])
-    assert 0 == run("--all")[0]
+
+
+def test_exploring_nothing_is_no_success(file: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 2 if there is nothing to explore, or no run is allowed: what was not tried was not found right."""
+    assert (2, "", "trio-acp: mine.py::plain: nothing was explored\n") == run("mine.py::plain", "--max-schedules", "0")
+    monkeypatch.setattr("trio_acp.cli.explore.built_in", dict)
+    assert (2, "", "trio-acp: there are no built-in scenarios\n") == run("--all")
+
+
+def test_all_takes_no_target(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever names a target and all of the built-in ones is told, with exit code 2, before anything is explored."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["explore", "mine.py::plain", "--all"])
+    said = capsys.readouterr()
+    assert (2, "") == (stopped.value.code, said.out)
+    assert said.err.endswith("trio-acp explore: error: --all takes no target\n")
 
 
 def test_the_registry_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ def test_a_crash_is_one_line(run: Run) -> None:
 def test_a_program_that_is_missing_is_one_line(run: Run) -> None:
     """An agent that cannot be started ends the command with code 1, and is an outcome too."""
     code, out, err = run("hi", "--format", "json", stdio="/no/such/program")
-    assert (1, "trio-acp: there is no program '/no/such/program'\n") == (code, err)
+    assert (1, "trio-acp: --stdio: there is no program '/no/such/program'\n") == (code, err)
     [outcome] = json_lines(out.encode())
     assert ("failed", "no-such-program") == (outcome["outcome"], outcome["error"]["detail"])
 
@@ -181,8 +181,9 @@ def test_a_timeout_in_json(run: Run) -> None:
 
 def test_an_agent_that_opens_no_session_in_time(run: Run) -> None:
     """The time for opening a session counts too: the code is 3."""
-    code, out, _ = run("hi", "--timeout", "0.5", "--format", "json", stdio=f"{STDIO} --new-session-delay 60")
-    assert (3, "timed_out") == (code, json_lines(out.encode())[-1]["outcome"])
+    code, out, err = run("hi", "--timeout", "0.5", "--format", "json", stdio=f"{STDIO} --new-session-delay 60")
+    assert (3, "trio-acp: the agent did not answer within 0.5 s (--timeout)\n") == (code, err)
+    assert "timed_out" == json_lines(out.encode())[-1]["outcome"]
 
 
 @pytest.mark.parametrize(
@@ -263,10 +264,10 @@ def test_where_sessions_are_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         ["hi", "--stdio", "x", "--store", "s.db"],
         ["hi", "--stdio", "x", "--session", " "],
         ["hi", "--stdio", "x", "--cwd", "/no/such/directory"],
-        ["hi", "--stdio", "'x"],
         [" ", "--stdio", "x"],
         ["hi", "--stdio", "x", "--format", "yaml"],
         ["hi", "--stdio", "x", "--permissions", "ask"],
+        ["hi", "--stdio", "x", "--frobnicate"],
     ],
 )
 def test_wrong_usage(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -275,17 +276,46 @@ def test_wrong_usage(args: list[str], capsys: pytest.CaptureFixture[str]) -> Non
         main(["prompt", *args])
     said = capsys.readouterr()
     assert (2, "") == (exit_.value.code, said.out)
-    assert said.err.startswith("usage: trio-acp ")
+    assert said.err.startswith("usage: trio-acp prompt ")
 
 
-@pytest.mark.parametrize("args", [["--url", "http://x"], ["--url", "ws://x", "--header", "K: \u00e4"], ["--stdio", ""]])
-def test_an_address_that_cannot_be(args: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    """An impossible address is wrong usage too, in one line."""
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--url", "http://x"], "--url http://x: the WebSocket URL must begin with ws:// or wss://"),
+        (["--url", "ws://127.0.0.1:99999/acp"], "--url ws://127.0.0.1:99999/acp: the WebSocket URL has a malformed"),
+        (["--url", "ws://me:s?sam@x/acp"], "--url ws://...@x/acp: the WebSocket URL "),
+        (["--url", "http://x/?token=sesame"], "--url http://x/: "),
+        (["--url", "ws://x", "--header", "K: \u00e4"], ""),
+        (["--stdio", ""], "--stdio: the command is empty\n"),
+        (["--stdio", "'x"], "--stdio: No closing quotation\n"),
+    ],
+)
+def test_an_address_that_cannot_be(args: list[str], message: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """An impossible address is wrong usage too, in one line, with the option and its value but for secrets."""
     assert 2 == main(["prompt", "hi", *args])
     said = capfd.readouterr()
     assert "" == said.out
-    assert said.err.startswith("trio-acp: ")
+    assert said.err.startswith(f"trio-acp: {message}")
     assert 1 == said.err.count("\n")
+    assert "sam" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("stdio", "message"),
+    [
+        ("cat", "--stdio 'cat': it echoes what it gets; it is no ACP agent"),
+        ("echo hi", "--stdio 'echo hi': the connection ended before it was ready: agent exited with code 0; is it an"),
+        ("false", "--stdio 'false': the connection ended before it was ready: agent exited with code 1; is it an ACP"),
+        (f"{STDIO} --protocol-version 7", f"--stdio {STDIO + ' --protocol-version 7'!r}: the agent speaks version 7"),
+        ("/", "--stdio: cannot start '/': Permission denied"),
+    ],
+)
+def test_a_program_that_is_no_agent(run: Run, stdio: str, message: str) -> None:
+    """The line names the command, and what it seems to be; the code is 1."""
+    code, out, err = run("hi", stdio=stdio)
+    assert (1, "", 1) == (code, out, err.count("\n"))
+    assert err.startswith(f"trio-acp: {message}")
 
 
 def test_the_agent_works_where_it_is_told_to(run: Run, tmp_path: Path) -> None:

@@ -50,6 +50,15 @@ async def test_what_is_kept(tmp_path: Path) -> None:
     kept.rmdir()
 
 
+def test_a_store_that_cannot_be_opened_is_one_line(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """If there is no way to keep the sessions, the code is 1, and nothing was announced."""
+    (tmp_path / "file").touch()
+    assert 1 == main(["demo", "--store", str(tmp_path / "file" / "x" / "s.db")])
+    path = tmp_path / "file"
+    line = f"trio-acp: cannot open {path}/x/s.db: cannot create {path}/x: Not a directory\n"
+    assert ("", line) == tuple(capfd.readouterr())
+
+
 def test_a_server_that_does_not_start_is_one_line(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

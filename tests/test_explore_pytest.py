@@ -66,6 +66,8 @@ def test_pytest_runs_explored_tests_and_their_commands_replay(tmp_path: Path) ->
     (alone,) = [command for command in commands if command[0] == "trio-acp"]
     (fixed,) = [command for command in commands if command[0] == "env"]
     assert "test_it.py::test_alone" == alone[2]
+    assert ".trio-acp/tapes/test_it-test_alone-failure.json" == alone[4]
+    assert "TRIO_ACP_REPLAY=.trio-acp/tapes/test_it-TestClass-test_with_fixture-3--failure.json" == fixed[1]
     assert "test_it.py::TestClass::test_with_fixture[3]" == fixed[-1]
     code, out = shell(alone, tmp_path)
     assert 1 == code
@@ -97,10 +99,12 @@ def test_the_failure_has_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Without pytest's environment too; the tape is kept below the current directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
-    with pytest.raises(ExplorationFailed, match=r"its tape: \.trio-acp/tapes/lost_wake_up-failure\.json") as raised:
+    with pytest.raises(
+        ExplorationFailed, match=r"its tape: \.trio-acp/tapes/explore_kit-lost_wake_up-failure\.json"
+    ) as raised:
         explored(CANCEL)(lost_wake_up)()
     assert 1 == len(raised.value.report.findings)
-    assert [Path(".trio-acp/tapes/lost_wake_up-failure.json")] == list(Path(".trio-acp/tapes").iterdir())
+    assert [Path(".trio-acp/tapes/explore_kit-lost_wake_up-failure.json")] == list(Path(".trio-acp/tapes").iterdir())
 
 
 def test_a_tape_from_the_environment_is_played_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -944,6 +944,8 @@ def test_bad_options_are_a_usage_error(argv: list[str], complaint: str, capsys: 
 
 
 def test_the_steps_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--steps` prints each step and what it does, and starts no agent."""
+    """`--steps` prints each step and what it does, then what is no step, and starts no agent."""
     assert 0 == agent_process.main(["--steps"])
-    assert [usage.split()[0] for usage in STEPS] == [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    steps, _, rest = capsys.readouterr().out.partition("\n\n")
+    assert [usage.split()[0] for usage in STEPS] == [line.split()[0] for line in steps.splitlines()]
+    assert "Steps are separated by ; or a newline.  Anything else is answered with: You said: ...\n" == rest

@@ -18,7 +18,8 @@ from trio.testing import MockClock, memory_stream_pair
 from tests.cli_kit import AGENT, CLI, ECHO, doorkeeper, read_all, read_until, run_cli, serving, started_cli, wait_gone
 from trio_acp.cli import main
 from trio_acp.cli._accept import Doorkeeper
-from trio_acp.cli._bridge import Bridge
+from trio_acp.cli._bridge import Bridge, _fitting
+from trio_acp.cli._options import origin
 from trio_acp.transports.stdio import dial_stdio
 
 if TYPE_CHECKING:
@@ -261,6 +262,22 @@ async def test_how_a_client_is_left_when_its_agent_ends(code: str, expected: tup
         assert expected == await closing(client)
 
 
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("a" * 123, "a" * 123),
+        ("a" * 124, "a" * 119 + " …"),
+        ("ä" * 100, "ä" * 59 + " …"),
+        ("no module named " + "x" * 110, "no module named …"),
+        ("\ud800", "?"),
+    ],
+)
+def test_a_reason_that_is_too_long_is_cut_between_words(reason: str, expected: str) -> None:
+    """A close frame has 123 bytes for it; what is left out is marked, and no character is broken."""
+    assert expected == _fitting(reason)
+    assert len(expected.encode()) <= 123
+
+
 async def test_an_agent_that_cannot_start_closes_with_1011() -> None:
     """A program that is not there is told in the close frame."""
     async with serving(doorkeeper(["/no/such/program"])) as url, connected(url) as client:
@@ -363,14 +380,34 @@ async def test_an_agents_last_words_are_logged_safely() -> None:
         ["--port", "http", "--", "x"],
         ["--port", "0", "--host", "0.0.0.0", "--", "x"],  # noqa: S104 - is refused
         ["--port", "0", "--host", "example.org", "--", "x"],
+        ["--port", "0", "--bogus", "--", "x"],
+        ["--port", "0", "--allow-origin", "foo", "--", "x"],
+        ["--port", "0", "--allow-origin", "https://example.org/", "--", "x"],
+        ["--port", "0", "--allow-origin", "null", "--", "x"],
     ],
 )
 def test_wrong_usage(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """A missing agent or port, and a host that others can reach, are wrong usage."""
+    """A missing agent or port, a host that others can reach, and what no browser sends as origin are wrong usage."""
     with pytest.raises(SystemExit) as exit_:
         main(["serve", *args])
-    assert 2 == exit_.value.code
-    assert "" == capsys.readouterr().out
+    said = capsys.readouterr()
+    assert (2, "") == (exit_.value.code, said.out)
+    assert said.err.startswith("usage: trio-acp serve ")
+    assert "put --" not in said.err
+
+
+def test_options_of_the_agent_come_after_two_dashes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without them they are not known here, and the message says what is missing."""
+    with pytest.raises(SystemExit):
+        main(["serve", "--port", "0", "python", "-m", "x"])
+    end = "trio-acp serve: error: unrecognized arguments: -m x; put -- before the agent's command\n"
+    assert capsys.readouterr().err.endswith(end)
+
+
+@pytest.mark.parametrize("text", ["https://Example.org", "http://localhost:3000", "moz-extension://1-2"])
+def test_origins_are_read_as_browsers_send_them(text: str) -> None:
+    """That is in lower case; the scheme may be any."""
+    assert text.lower() == origin(text)
 
 
 async def test_a_port_in_use_is_one_line() -> None:

@@ -146,7 +146,7 @@ async def test_a_store_is_used_only_while_it_is_entered(path: Path) -> None:
     with pytest.raises(UsageError):
         await store.list()
     async with store:
-        with pytest.raises(UsageError):
+        with pytest.raises(UsageError, match="this SQLiteStore has been entered already; pass it to open_session_"):
             await store.__aenter__()
         assert () == await store.list()
     with pytest.raises(UsageError):
@@ -375,10 +375,10 @@ async def test_an_unusable_file_is_a_store_error(path: Path, spoil: Callable[[Pa
 
 
 async def test_a_path_below_a_file_is_a_store_error(path: Path) -> None:
-    """A directory that cannot be made is a `StoreError` that names the file and the operation."""
+    """A directory that cannot be made is a `StoreError` that names the file and the directory."""
     path.touch()
     async with SQLiteStore(path / "below" / "x.db") as store:
-        with pytest.raises(StoreError, match=r"cannot list in .*x\.db"):
+        with pytest.raises(StoreError, match=r"cannot open .*x\.db: cannot create .*below: Not a dir"):
             await store.list()
 
 

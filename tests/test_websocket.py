@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -27,6 +28,7 @@ from trio_acp.transports import (
     websocket_server_transport,
 )
 from trio_acp.transports._handshake import WatchedStream
+from trio_acp.transports.websocket import _explain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -254,6 +256,18 @@ async def test_nobody_listens() -> None:
     assert error.detail == "connection-refused"
     assert str(error).endswith("/acp: cannot connect: Connection refused")
     assert "refused" in str(error)
+    assert isinstance(error.__cause__, ConnectionRefusedError)
+    assert (None, None) == (error.__cause__.__traceback__, error.__cause__.__cause__)
+
+
+def test_reasons_that_differ_are_not_chained() -> None:
+    """A group of errors would print a screen above the one line that has all their words; equal ones count as one."""
+    refused = [ConnectionRefusedError(errno.ECONNREFUSED, address) for address in ("one", "two")]
+    failed = OSError("all attempts failed")
+    failed.__cause__ = ExceptionGroup("", refused)
+    assert (True, "Connection refused", refused[0]) == _explain(failed)
+    failed.__cause__ = ExceptionGroup("", [*refused, OSError(errno.ENETUNREACH, "three")])
+    assert (False, "Connection refused, Network is unreachable", None) == _explain(failed)
 
 
 async def test_a_name_that_does_not_resolve() -> None:

@@ -82,9 +82,9 @@ async def open_session_manager(
         runtimes: The adapters by the name under which sessions ask for them,
             trimmed and lower-cased.  Their order is that in which they are
             chosen for sessions that ask for none.
-        store: Where session metadata is kept; default: in memory.
+        store: Where session metadata is kept; default: in memory.  Not entered yet: the manager enters and leaves it.
         ledger: Where each turn of a session with a requester is recorded, for
-            that one to look at; default: nowhere.
+            that one to look at; default: nowhere.  Not entered yet, as `store`.
         settings: Deadlines and bounds.
         permissions: Who answers agents' requests for permission; default: `DenyAll`.
         instrument: Hears everything that happens to turns.
@@ -227,7 +227,8 @@ class SessionManager:
         """Open a session of its own, run one turn on it, close it, return the reply.
 
         Nothing is stored.  The law of cancellation and the errors are those of
-        `Session.prompt`; closing adds at most `cleanup` seconds.
+        `Session.prompt`: an agent that cannot be reached is a `TurnFailed` from
+        `BackendUnavailable`.  Closing adds at most `cleanup` seconds.
 
         Args:
             agent: The name of a registered runtime; None: the first healthy one.

@@ -103,7 +103,8 @@ class Session(SessionControls):
 
         Raises:
             TurnTimedOut: the deadline passed, and `grace` more seconds.
-            TurnFailed: the turn ended with an error, which is its cause: for a
+            TurnFailed: the turn ended with an error, which is its cause: for an
+                agent that cannot be reached, a `BackendUnavailable`; for a
                 session that does not exist, a `SessionMissing`; for one that
                 another manager has open, a `SessionInUse`.
             QueueFull: too many requests wait already.

@@ -43,7 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # whatever the locale, no character makes printing fail
             reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    options, unknown = _parser().parse_known_args(given)
+    if unknown:  # told by the command's own parser: argparse itself would show the usage of the whole program
+        hint = "; put -- before the agent's command" if options.run is serve.serve and "--" not in given else ""
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     try:
         code: int = options.run(options)
     except AcpError as error:

@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 
 STALL: Final = 30.0
 
+_LONGEST_REASON: Final = 123
+"""Bytes that a WebSocket's close frame has for its reason."""
 _LAST_WORDS = 1.0
 _CLOSE_SECONDS = 2.0
 _AGENT_SECONDS = 4.0
@@ -168,7 +170,8 @@ class Bridge:
         self._decide(GOING_AWAY, "the bridge was stopped")
         assert self.end is not None
         with shielded(_CLOSE_SECONDS):
-            await self.connection.aclose(*self.end)
+            code, reason = self.end
+            await self.connection.aclose(code, _fitting(reason))
         await self.client.aclose()
 
     def _report(self) -> None:
@@ -183,6 +186,15 @@ class Bridge:
                 self.binary_ignored,
                 self.garbage,
             )
+
+
+def _fitting(reason: str) -> str:
+    """Return a reason that fits into a close frame: cut between two words, if there are any, and marked so."""
+    data = reason.encode("utf-8", "replace")
+    if len(data) <= _LONGEST_REASON:
+        return data.decode()
+    cut = data[: _LONGEST_REASON - len(" …".encode())].decode("utf-8", "ignore")
+    return f"{cut.rpartition(' ')[0] or cut} …"
 
 
 def _as_line(message: str) -> str:

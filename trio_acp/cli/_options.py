@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import TYPE_CHECKING, TypeAlias
+import re
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+")
 
 
 def add_command(
@@ -53,6 +55,13 @@ def tcp_port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 65536):
         raise argparse.ArgumentTypeError(f"not a port number: {text!r}")
     return int(text)
+
+
+def origin(text: str) -> str:
+    """Read the origin of web pages as browsers send it, which is in lower case."""
+    if not _ORIGIN.fullmatch(text.lower()):
+        raise argparse.ArgumentTypeError(f"an origin is written https://host or https://host:port, not {text!r}")
+    return text.lower()
 
 
 def header(text: str) -> tuple[str, str]:

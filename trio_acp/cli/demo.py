@@ -62,7 +62,7 @@ def demo(options: argparse.Namespace) -> int:
 
     Raises:
         DemoFailed: something did not go as announced.
-        AcpError: something did not work at all.
+        AcpError: something did not work at all, such as opening the store.
     """
     log_to_stderr(None)
     directory = Path(tempfile.mkdtemp(prefix="trio-acp-demo-"))
@@ -81,6 +81,8 @@ async def _demo(stage: Stage, directory: Path, store: Path) -> int:
     """Play all scenes.  If cancelled, everything is stopped and closed within the limits."""
     state_dir = directory / "agent"
     state_dir.mkdir()
+    async with SQLiteStore(store) as file:
+        await file.list()  # opens it: if that cannot be, nothing is announced
     await stage.say("trio-acp demo: agent sessions over ACP, with a bundled agent that does what its\nprompt says.")
     async with bundled_agent(state_dir) as url:
         await stage.say(f"\nThe agent is another process, behind {url}.")

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from ..explore import BadTape, Forbidden, Plan, Report, Scenario, Tape, explore, replay
+from ..explore._tape import tape_name
 from ._exits import ERROR, INTERRUPTED, OK, USAGE
 from ._options import Commands, add_command, seconds
 from ._output import complain
@@ -31,7 +32,8 @@ _EXAMPLES = """\
 examples:
   trio-acp explore tests/test_pool.py::test_nothing_is_lost
   trio-acp explore examples/explore_pool.py::pool --schedules 1000 --seed 7
-  trio-acp explore examples/explore_pool.py::pool --replay .trio-acp/tapes/pool-failure.json
+  trio-acp explore examples/explore_pool.py::pool --replay \\
+      .trio-acp/tapes/examples-explore_pool-pool-failure.json
 
 exit codes:
   0 nothing was found   1 something was   2 wrong usage, or it cannot be explored   130 interrupted
@@ -68,17 +70,21 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return its exit code."""
+    if options.all and options.targets:
+        options.parser.error("--all takes no target")
     try:
         known = built_in()
         targets = list(known) if options.all else options.targets
-        if options.list or not (targets or options.all):
+        if options.list or not (targets or options.all or options.replay):
             return _list(known, as_json=options.json)
+        if options.all and not known:
+            raise BadTarget("there are no built-in scenarios")
         scenarios = [(target, known.get(target) or find(target, known)) for target in targets]
         if options.replay is not None:
             if len(scenarios) != 1:
                 raise BadTarget("--replay plays a tape on one TARGET")
             return _replay(scenarios[0][1], options.replay, as_json=options.json)
-        return max((_explore(target, scenario, options) for target, scenario in scenarios), default=OK)
+        return max(_explore(target, scenario, options) for target, scenario in scenarios)
     except (BadTarget, BadTape, Forbidden) as error:
         complain(one_line(str(error)))
         return USAGE
@@ -111,6 +117,8 @@ def _explore(target: str, scenario: Scenario, options: argparse.Namespace) -> in
         _show(target, progress.report, as_json=options.json)
         return INTERRUPTED
     progress.end()
+    if not report.total:
+        raise BadTarget(f"{target}: nothing was explored")
     _show(target, report, as_json=options.json)
     return ERROR if report.findings else OK
 
@@ -119,9 +127,11 @@ def _show(target: str, report: Report, *, as_json: bool) -> None:
     if as_json:
         _say(json.dumps({"target": target, **report.as_json()}))
         return
+    file, colons, function = target.partition("::")
+    name = tape_name(file, function) if colons else report.scenario
     _say(str(report))
     for finding in report.findings:
-        path = finding.tape.keep(report.scenario)
+        path = finding.tape.keep(name)
         command = shlex.join(["trio-acp", "explore", target, "--replay", str(path)])
         _say(f"\nits tape: {path}\nreplay it: {command}")
 

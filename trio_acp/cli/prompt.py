@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from .._errors import AcpError, RequestFailed, TurnTimedOut
+from .._errors import AcpError, InvalidOption, RequestFailed, TurnTimedOut
 from .._events import PermissionAnswered
 from .._limits import Limits, Settings
 from .._manager import open_session_manager
@@ -31,6 +31,7 @@ from ._options import Commands, add_command, header, seconds
 from ._output import Output, complain
 from ._signals import run
 from ._text import one_line
+from ._why import check_url, why
 
 if TYPE_CHECKING:
     import argparse
@@ -153,6 +154,7 @@ def prompt(options: argparse.Namespace) -> int:
         store=MemoryStore() if options.session is None else SQLiteStore(options.store or _default_store()),
         approve=options.permissions == "approve-all",
         writer=writer,
+        why=functools.partial(why, command=options.stdio, limits=limits, timeout=options.timeout),
     )
     code = run(functools.partial(_run, job))
     if job.complaint is not None and code != OK:
@@ -167,12 +169,15 @@ def _read_stdin() -> str:
 def _how_to_reach(options: argparse.Namespace) -> Callable[[], AcpRuntime]:
     # Made later: a runtime belongs to one Trio run.
     if options.url is not None:
+        check_url(options.url)
         headers, token_file = options.header, options.token_file
         return lambda: AcpRuntime.websocket(options.url, headers=headers, token_file=token_file)
     try:
-        argv = shlex.split(options.stdio)
+        argv: list[str] = shlex.split(options.stdio)
     except ValueError as error:
-        options.parser.error(f"--stdio: {error}")
+        raise InvalidOption(f"--stdio: {error}", detail="invalid-argv") from error
+    if not argv:
+        raise InvalidOption("--stdio: the command is empty", detail="invalid-argv")
     return lambda: AcpRuntime.stdio(argv)
 
 
@@ -189,6 +194,7 @@ class _Job:
     """What is to be done.
 
     Attributes:
+        why: Finds the words for an error that ended it.
         complaint: Why the exit code is not 0, once that is known.
         refused: The last permission that was not given.
     """
@@ -201,6 +207,7 @@ class _Job:
     store: SessionStore
     approve: bool
     writer: Writer
+    why: Callable[[AcpError], str]
     complaint: str | None = None
     refused: PermissionAnswered | None = None
 
@@ -252,7 +259,7 @@ def _judge(job: _Job, outcome: Outcome) -> int:
             code = exit_code(error)
             # A crash or a lost connection after a denial is not because of it; an answer that is an error may be.
             denied = isinstance(error.__cause__, RequestFailed) and job.refused is not None
-            job.complaint = str(error) + (refusal if denied else "")
+            job.complaint = job.why(error) + (refusal if denied else "")
             return DENIED if denied else code
         case Completed(stop_reason="refusal") if job.refused is not None:
             job.complaint = f"the agent refused{refusal}"

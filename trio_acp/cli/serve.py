@@ -15,7 +15,7 @@ from .._service import ServiceScope
 from ..transports.stdio import dial_stdio
 from ._accept import PATH, Doorkeeper
 from ._logging import log_to_stderr
-from ._options import Commands, add_command, tcp_port
+from ._options import Commands, add_command, origin, tcp_port
 from ._output import Output
 from ._signals import run
 
@@ -30,8 +30,11 @@ connect.  Ctrl-C stops the server and every agent.
 _EXAMPLES = """\
 examples:
   trio-acp serve --port 8137 -- gemini --acp
-  trio-acp serve --port 0 -- python -m trio_acp.testing.agent
+  trio-acp serve --port 0 -- .venv/bin/python -m trio_acp.testing.agent
   trio-acp prompt "What is in this directory?" --url ws://127.0.0.1:8137/acp
+
+  The agent's command must be one that this shell finds: outside of its virtual
+  environment, name the Python that has the agent by its path, as above.
 
 security:
   Whoever can connect can use the agent with your rights.  So only this
@@ -59,7 +62,7 @@ def add_parser(commands: Commands) -> None:
         "--allow-origin",
         action="append",
         default=[],
-        type=str.lower,
+        type=origin,
         metavar="ORIGIN",
         help="let web pages from here connect, such as https://example.org; may be repeated",
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ._explorer import Plan, explore, replay
 from ._report import Report
 from ._scenario import Scenario
-from ._tape import Tape
+from ._tape import Tape, tape_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -103,8 +103,8 @@ def explored(
 def _save(finding: Finding, function: Callable[..., object], *, alone: bool) -> str:
     """Keep a finding's tape; return the text that tells of both."""
     test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
-    path = finding.tape.keep(test or function.__name__)
     file = os.path.relpath(inspect.getsourcefile(function) or ".")
+    path = finding.tape.keep(tape_name(file, test.partition("::")[2] or function.__name__))
     command = ["trio-acp", "explore", f"{file}::{function.__name__}", "--replay", str(path)]
     if not alone:  # only pytest can make its arguments
         command = ["env", f"{REPLAY}={path}", "pytest", test or file]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +13,6 @@ import attrs
 from ._actions import Strike
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
 FORMAT: Final = "trio-explore-tape"
@@ -20,6 +20,18 @@ VERSION: Final = 1
 TAPES: Final = Path(".trio-acp") / "tapes"
 """Where the tapes of findings are kept, below the current directory."""
 _JSON_NAMES: Final = {str: "a string", int: "a whole number", list: "an array", dict: "an object"}
+
+
+def tape_name(file: str | os.PathLike[str], name: str) -> str:
+    """Return how the tapes of a test are called, for `Tape.keep`; pytest and the command call them the same.
+
+    Args:
+        file: Where the test is.  Its path below the current directory counts;
+            elsewhere, only how it is called.
+        name: The test.
+    """
+    path = Path(os.path.relpath(file)).with_suffix("")
+    return f"{path.name if path.parts[0] == os.pardir else path}-{name}"
 
 
 class BadTape(ValueError):

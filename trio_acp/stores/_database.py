@@ -231,11 +231,14 @@ class Database:
 
     def _create(self) -> None:
         parents = self._path.parents
-        for directory in reversed([parent for parent in parents if not parent.exists()]):
-            directory.mkdir(mode=0o700, exist_ok=True)
-        # The -wal and -shm files get their permissions from this one.
-        with _creating, contextlib.suppress(FileExistsError):
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        try:
+            for directory in reversed([parent for parent in parents if not parent.exists()]):
+                directory.mkdir(mode=0o700, exist_ok=True)
+            # The -wal and -shm files get their permissions from this one.
+            with _creating, contextlib.suppress(FileExistsError):
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise StoreError(f"cannot open {self._path}: cannot create {error.filename}: {error.strerror}") from error
 
     def _version(self, connection: sqlite3.Connection) -> int:
         [(version, application, objects)] = self._execute(connection, _STAMPS)

@@ -67,7 +67,11 @@ class DatabaseFile:
             UsageError: it is entered already.
         """
         if self.database is not None:
-            raise UsageError(f"the {self._name} of {self._path} is in use already", detail="store-in-use")
+            raise UsageError(
+                f"{self._path}: this {self._name} has been entered already; "
+                "pass it to open_session_manager without entering it",
+                detail="store-in-use",
+            )
         # Both anew: should an earlier job never have ended, it keeps its own.
         self.limiter = trio.CapacityLimiter(1)
         self.database = Database(self._path, self._busy_timeout)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class SQLiteStore(SessionStore):
     """Keeps records in an SQLite file.
 
+    Give it to `open_session_manager` without entering it: the manager enters
+    and leaves it.  To use it alone, enter it yourself, with ``async with``.
+
     The file is created, at the first use, for its owner only (mode 0600, as
     are the two files SQLite keeps beside it while it is in use), and so are
     missing directories above it (0700).  Existing ones are left as they are.

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 class SQLiteLedger(Ledger):
     """Keeps tasks in an SQLite file, its own or that of a `SQLiteStore`.
 
+    Give it to `open_session_manager` without entering it: the manager enters
+    and leaves it.  To use it alone, enter it yourself, with ``async with``.
+
     What `SQLiteStore` says of its file and its thread holds here too: it is
     created at the first use, for its owner only; a put that returned survives
     the death of the machine; **a cancelled call is abandoned, not awaited**.

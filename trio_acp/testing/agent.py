@@ -72,8 +72,9 @@ def _parser() -> argparse.ArgumentParser:
         description="An ACP agent on standard input and output that does what its prompts say.",
     )
     flag, value = parser.add_argument, parser.add_argument
-    flag("--steps", action="store_true", help="list the steps of a prompt, and exit")
-    value("--state-dir", type=Path, metavar="DIR", help="keep sessions here, for other processes to resume")
+    flag("--steps", action="store_true", help="list the steps of a prompt, and how they are separated, and exit")
+    help_ = "keep sessions here, for other processes to resume; without it each process forgets its own"
+    value("--state-dir", type=Path, metavar="DIR", help=help_)
     flag("--auth", action="store_true", help="want to be authenticated before a session is opened")
     flag("--no-load", dest="load", action="store_false", help="do not offer session/load")
     flag("--no-resume", dest="resume", action="store_false", help="do not offer session/resume")
@@ -105,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = vars(parser.parse_args(argv))
     if options.pop("steps"):
         print("\n".join(f"{usage:75}  {meaning}" for usage, meaning in STEPS.items()))
+        print("\nSteps are separated by ; or a newline.  Anything else is answered with: You said: ...")
         return 0
     if options["id_prefix"] is None:
         # As agents do: the ids of a process that has forgotten its sessions mean nothing in the next one.

@@ -178,9 +178,9 @@ class _WebSocketDial:
         except (socket.gaierror, UnicodeError):
             raise BackendUnavailable(f"{address}: the host name cannot be resolved", detail="dns") from None
         except OSError as error:
-            refused, words = _explain(error)
+            refused, words, cause = _explain(error)
             detail = "connection-refused" if refused else "connect-failed"
-            raise BackendUnavailable(f"{address}: cannot connect: {words}", detail=detail) from error
+            raise BackendUnavailable(f"{address}: cannot connect: {words}", detail=detail) from cause
         if not address.secure:
             return tcp
         context = ssl.create_default_context() if self.ssl_context is None else self.ssl_context
@@ -310,15 +310,17 @@ async def _open_websocket(
             await trio.aclose_forcefully(watched)
 
 
-def _explain(error: OSError) -> tuple[bool, str]:
-    """Return whether a failed connect was refused everywhere, and the system's words for it."""
+def _explain(error: OSError) -> tuple[bool, str, BaseException | None]:
+    """Return whether a failed connect was refused everywhere, the system's words for it, and the cause if it is one."""
     cause = error.__cause__
     causes = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (error,)
     # Trio puts the address into each one's own words, once more.
     words = dict.fromkeys(
         os.strerror(each.errno) if isinstance(each, OSError) and each.errno else str(each) for each in causes
     )
-    return all(isinstance(each, ConnectionRefusedError) for each in causes), ", ".join(words)
+    # A group of them would fill a screen, and says no more than their words do.
+    sole = causes[0].with_traceback(None) if len(words) == 1 else None
+    return all(isinstance(each, ConnectionRefusedError) for each in causes), ", ".join(words), sole
 
 
 def _text(value: bytes) -> str:

@@ -1,0 +1,50 @@
+"""Why ``trio-acp prompt`` reached no agent, in terms of the options that say which one."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from .._errors import AcpError, BackendUnavailable, InvalidOption
+from ..transports._url import parse_url
+
+if TYPE_CHECKING:
+    from .._limits import Limits
+
+# Our own refusal of our own request: nobody but an echo sends that.
+_ECHO: Final = "this client does not offer initialize"
+
+
+def check_url(url: str) -> None:
+    """Check the value of ``--url``.
+
+    Raises:
+        InvalidOption: it is none; the message has the value, without what may be secret in it.
+    """
+    try:
+        parse_url(url)
+    except InvalidOption as error:
+        shown = re.split(r"[?#]", re.sub("//.*@", "//...@", url))[0]
+        raise InvalidOption(f"--url {shown}: {error}", detail=error.detail) from None
+
+
+def why(error: AcpError, *, command: str | None, limits: Limits, timeout: float | None) -> str:
+    """Return the words for an error that ended the command.
+
+    Args:
+        error: What was raised.
+        command: The value of ``--stdio``, if that is the agent.
+        limits: In use.
+        timeout: The value of ``--timeout``.
+    """
+    if error.detail == "setup-timeout":
+        given = " (--timeout)" if limits.setup == timeout else ""
+        return f"the agent did not answer within {limits.setup:g} s{given}"
+    if command is None or not isinstance(error, BackendUnavailable):
+        return str(error)
+    if error.detail in {"no-such-program", "cannot-start"}:
+        return f"--stdio: {error}"
+    if _ECHO in str(error):
+        return f"--stdio {command!r}: it echoes what it gets; it is no ACP agent"
+    question = "; is it an ACP agent?" if error.detail == "agent-exited" else ""
+    return f"--stdio {command!r}: {error}{question}"
