@@ -360,6 +360,7 @@ async def test_tls() -> None:
         error = await fails(dial_websocket(f"wss://localhost:{port}/acp"))
     assert error.detail == "tls"
     assert "certificate" in str(error)
+    assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
 
 
 async def test_the_reader_dies_of_a_fault() -> None:

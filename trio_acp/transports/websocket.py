@@ -191,7 +191,9 @@ class _WebSocketDial:
             except trio.BrokenResourceError as error:
                 why = error.__cause__
                 words = getattr(why, "verify_message", None) or getattr(why, "reason", None) or "the server hung up"
-                raise BackendUnavailable(f"{address}: the TLS handshake failed: {words}", detail="tls") from error
+                raise BackendUnavailable(f"{address}: the TLS handshake failed: {words}", detail="tls") from (
+                    why or error
+                )
         except BaseException:
             with shielded(_FORCE_SECONDS):
                 await trio.aclose_forcefully(tls)
