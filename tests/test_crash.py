@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only /proc tells what is left")
 
 PROGRAMS: Final = Path(__file__).parent / "programs"
-SETTINGS: Final = Settings(limits=Limits(cleanup=0.05))
+SETTINGS: Final = Settings(limits=Limits(cleanup=0.5))
 SECONDS: Final = 30.0
 STUBBORN: Final = ("stubborn", "child")
 
