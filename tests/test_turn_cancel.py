@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from tests.turn_kit import (
+    SETTINGS,
     AtStep,
     C,
     J,
@@ -20,7 +21,9 @@ from tests.turn_kit import (
     our_tasks,
     run_virtual,
 )
-from trio_acp import BackendUnavailable, Completed, Stopped, TextDelta, TurnFailed, TurnTimedOut
+from trio_acp import BackendUnavailable, Completed, Stopped, TextDelta, TurnFailed, TurnTimedOut, open_session_manager
+from trio_acp._turn import settle
+from trio_acp._turn_state import TurnState
 from trio_acp.abc import Done
 from trio_acp.testing import FakeRuntime, Hang, Raise, Run, Sleep
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
+    from trio_acp._trace import TraceRecord
     from trio_acp.abc import Mode
     from trio_acp.testing.fake import Step
 
@@ -409,3 +413,30 @@ def stop_at_step(name: str, by: str, mode: Mode, n: int, *, after: bool) -> bool
     if at_step.fired:
         assert settled[0] - began[0] <= 2 * C + 2 * J + 1e-9
     return at_step.fired
+
+
+@pytest.mark.breaks_the_model("its caller settles the turn, as it would if the clock jumped")
+async def test_what_its_caller_could_not_wait_for_is_tidied_up_all_the_same(autojump_clock: MockClock) -> None:
+    """A caller whose own bound is over settles its turn; the actor goes on, and closes what is to be closed."""
+    runtime = FakeRuntime([Hang()])
+
+    class Impatient(Recorder):
+        def record(self, record: TraceRecord) -> None:
+            super().record(record)
+            if record.name == "cause" and record.data["cause"] == "caller":
+                state = manager._ctx.queue.current("once")
+                assert isinstance(state, TurnState)
+                settle(manager._ctx, state, Stopped(by="caller"))
+
+    trace = Impatient()
+    async with open_session_manager({"fake": runtime}, settings=SETTINGS, instrument=trace) as manager:
+        session = await manager.start_session("once", agent="fake", mode="oneshot")
+        with trio.move_on_after(1) as scope:
+            await session.prompt("x")
+        assert scope.cancelled_caught
+        await trio.sleep(2 * C + 2 * J)  # as long as the ladder may take
+        assert ["cancel", "close"] == runtime.names()[-2:]
+        assert set() == runtime.open
+        runtime.turn = []
+        await session.prompt("and the next one")
+    assert 1 == trace.names().count("decided")

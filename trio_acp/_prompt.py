@@ -138,10 +138,13 @@ class Turn:
         """Wait for the actor; it needs no longer than this (guarantee G1)."""
         ctx, state = self._session._ctx, self._state
         limits = state.limits
-        if state.phase is not Phase.SETTLED:
+        # Twice: a clock that jumps, as on a laptop that slept, ends the first wait before the actor could run.
+        for _ in range(2):
+            if state.phase is Phase.SETTLED:
+                return
             with shielded(2 * limits.cleanup + 2 * limits.join):
                 await state.settled.wait()
-            settle(ctx, state, state.decide("deadline"))  # does nothing, unless the actor was kept from running
+        settle(ctx, state, state.decide("deadline"))  # does nothing, unless the actor was kept from running
 
     def _raise_failure(self) -> None:
         if self._state.failure is not None and not self._raised:

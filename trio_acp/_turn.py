@@ -123,9 +123,10 @@ async def run_turn(ctx: Context, turn: TurnState) -> None:
         turn.forget_log()
         ctx.trace("retried", turn)
         entry, call = await _attempt(ctx, turn)
-    turn.enter(Phase.CLEANING)
-    oneshot = entry is not None and entry.record.mode == "oneshot"
-    ctx.trace("decided", turn, cause=turn.log[0].kind, limits=turn.limits, oneshot=oneshot)
+    if turn.phase is not Phase.SETTLED:  # else its caller could not wait any longer; what is left is tidying up
+        turn.enter(Phase.CLEANING)
+        oneshot = entry is not None and entry.record.mode == "oneshot"
+        ctx.trace("decided", turn, cause=turn.log[0].kind, limits=turn.limits, oneshot=oneshot)
     settle(ctx, turn, turn.decide(await _clean_up(ctx, turn, entry, call)))
 
 

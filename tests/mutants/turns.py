@@ -268,6 +268,14 @@ MUTANTS: Final = (
         "test_turn_retry.py::test_a_turn_is_retried_once_if_nothing_was_started",
     ),
     Mutant(
+        "a turn that its caller settled is not tidied up",
+        "G1",
+        "_turn:run_turn",
+        "if turn.phase is not Phase.SETTLED:",
+        "if True:",
+        "test_turn_cancel.py::test_what_its_caller_could_not_wait_for_is_tidied_up_all_the_same",
+    ),
+    Mutant(
         "a oneshot's session is not closed",
         "H-07",
         "_turn:_clean_up",
