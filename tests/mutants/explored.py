@@ -153,8 +153,12 @@ HUNTS: Final[tuple[Hunt, ...]] = (
             "a turn is marked as running only when that was written",
             "E-25",
             "_turn:_prepare",
-            "turn.marked = True",
-            "await trio.lowlevel.checkpoint()\n        turn.marked = not turn.stopping",
+            "await turn.interruptibly(turn.gate, ctx.save, turn, _running(ctx, entry.record), patience)",
+            (
+                "turn.marked = False\n"
+                "        await turn.interruptibly(turn.gate, ctx.save, turn, _running(ctx, entry.record), patience)\n"
+                "        turn.marked = not turn.stopping"
+            ),
         ),
         scenario="start-and-prompt",
         found_by={"machine": False, "cancel": True, "schedule": False, "wire": False},
