@@ -161,6 +161,20 @@ def miscount(world: World) -> None:
     world.statistics = attrs.evolve(world.statistics, submitted=2)
 
 
+def stop_in_silence(world: World) -> None:
+    """Let a turn that took a second have been stopped at its beginning, and the agent not have been told."""
+    records = world.trace.records
+    at = first_record(world, "first_event")
+    records.insert(at, attrs.evolve(records[at], name="ladder.cancel"))
+
+
+def allow_after_a_cancel(world: World) -> None:
+    """Let the agent have been cancelled, and then be told that it may do what it has asked for."""
+    receive(world, "session/cancel", sessionId=session_id(world))
+    allowed = {"outcome": {"outcome": "selected", "optionId": "allow"}}
+    world.agent.log.append(attrs.evolve(world.agent.log[-1], kind="response", method=None, params=allowed))
+
+
 def go_on_talking(world: World) -> None:
     """Let a turn have said something more after its caller went on."""
     seen = world.prompted[0]
@@ -201,6 +215,7 @@ SPOILT: Final[dict[str, Callable[[World], object]]] = {
     "i4_attribution": lambda world: world.prompted[0].texts.append("of another"),
     "i5_one_cancel": cancel_twice,
     "i6_targeted": lambda world: receive(world, "session/cancel", sessionId="another"),
+    "i6_reached": stop_in_silence,
     "i7_bound": lambda world: late(world, "settled", 60),
     "i8_latency": outlast,
     "i9_queue": withdraw,
@@ -216,6 +231,7 @@ SPOILT: Final[dict[str, Callable[[World], object]]] = {
     "i22_reverse_requests": lambda world: world.trace.records.append(
         attrs.evolve(world.trace.records[first_record(world, "settled")], name="suspect")
     ),
+    "i22_withdrawn": allow_after_a_cancel,
     "i24_frames": lambda world: world.wire.codes.append(1007),
     "i25_accounting": miscount,
 }

@@ -30,7 +30,7 @@ PATIENCE: Final = 30
 
 OPTIONS: Final = (
     *("-p", "no:cacheprovider", "-p", "no:unraisableexception", "-p", "no:threadexception"),
-    *("--tb=line", f"--timeout={PATIENCE}", "--hypothesis-seed=0"),
+    *("--tb=line", "--hypothesis-seed=0"),
 )
 
 
@@ -78,8 +78,11 @@ class Referee:
         return self.failures
 
 
-def judge(mutants: list[Mutant]) -> dict[str, str]:
+def judge(mutants: list[Mutant], *, patience: int = PATIENCE) -> dict[str, str]:
     """Run mutants against their killers; return the verdicts by name: ``killed``, or what is wrong.
+
+    Args:
+        patience: Real seconds that one run of a killer may take.
 
     Raises:
         RuntimeError: pytest could not run the killers.
@@ -89,7 +92,7 @@ def judge(mutants: list[Mutant]) -> dict[str, str]:
     referee = Referee(mutants)
     files = sorted({f"tests/{mutant.killer.partition('::')[0]}" for mutant in mutants})
     with contextlib.redirect_stdout(io.StringIO()) as output:
-        code = pytest.main([*OPTIONS, *files], plugins=[referee])
+        code = pytest.main([*OPTIONS, f"--timeout={patience}", *files], plugins=[referee])
     if len(referee.verdicts) < len(mutants):
         raise RuntimeError(f"pytest ended with {code}: {output.getvalue()}")
     return referee.verdicts

@@ -25,8 +25,9 @@ HUNTS: Final[tuple[Hunt, ...]] = (
             "if turn.settled.is_set():",
         ),
         scenario="ask",
-        found_by={"machine": False, "cancel": True, "schedule": False, "wire": False},
-        machine=MANAGER,
+        found_by={"machine": True, "cancel": True, "schedule": False, "wire": False},
+        machine=TURN,
+        seed=10,
     ),
     Hunt(
         mutant=_hunted(
@@ -41,7 +42,21 @@ HUNTS: Final[tuple[Hunt, ...]] = (
     ),
     Hunt(
         mutant=_hunted(
-            "a turn that was stopped counts as completed if the agent says that it ended",
+            "a prompt that is given up is cancelled once more",
+            "H-03",
+            "acp.session:AgentSession.run_turn",
+            "self._pending.withdraw(_never_sent())",
+            (
+                "if not self._pending.withdraw(_never_sent()) and not self._pending.done:\n"
+                '                    self.connection.notify("session/cancel", CancelNotification(session_id=self.id))'
+            ),
+        ),
+        scenario="ignored-cancel",
+        found_by={"machine": None, "cancel": True, "schedule": False, "wire": False},
+    ),
+    Hunt(
+        mutant=_hunted(
+            "a stopped turn counts as completed",
             "E-10",
             "_turn_state:TurnState.decide",
             "return Stopped(by=kind, reason=first.reason, agent_stop_reason=self.agent_stop_reason)",
@@ -51,4 +66,151 @@ HUNTS: Final[tuple[Hunt, ...]] = (
         found_by={"machine": True, "cancel": True, "schedule": False, "wire": False},
         machine=TURN,
     ),
+    Hunt(
+        mutant=_hunted(
+            "the end of the connection counts as the end of the turn",
+            "H-06",
+            "acp.session:AgentSession.run_turn",
+            "except RequestFailed as error:",
+            (
+                "except ConnectionLost:\n"
+                '            return Done(stop_reason="end_turn")\n'
+                "        except RequestFailed as error:"
+            ),
+        ),
+        scenario="start-and-prompt",
+        found_by={"machine": None, "cancel": False, "schedule": False, "wire": True},
+    ),
+    Hunt(
+        mutant=_hunted(
+            "each update is taken in by a task of its own",
+            "G7",
+            "acp.connection:Connection._take",
+            "self._take_update(params, len(text))",
+            (
+                "\n"
+                "                async def take() -> None:\n"
+                "                    self._take_update(params, len(text))\n"
+                "\n"
+                "                assert self._nursery is not None\n"
+                "                self._nursery.start_soon(take)"
+            ),
+        ),
+        scenario="start-and-prompt",
+        found_by={"machine": None, "cancel": False, "schedule": True, "wire": False},
+    ),
+    Hunt(
+        mutant=_hunted(
+            "a reader may miss the end of its turn",
+            "H-01",
+            "_turn_state:TurnState.next_event",
+            "self._news = trio.Event()\n",
+            "await trio.lowlevel.checkpoint()\n            self._news = trio.Event()\n",
+        ),
+        scenario="start-and-prompt",
+        found_by={"machine": True, "cancel": True, "schedule": True, "wire": False},
+        machine=TURN,
+        seed=1,
+    ),
+    Hunt(
+        mutant=_hunted(
+            "an actor may miss that its turn was stopped",
+            "E-09",
+            "_requests:Request.wait_for",
+            "self._poked = trio.Event()",
+            "await trio.lowlevel.checkpoint()\n                self._poked = trio.Event()",
+        ),
+        scenario="start-and-prompt",
+        found_by={"machine": True, "cancel": True, "schedule": False, "wire": False},
+        machine=TURN,
+        seed=1,
+    ),
+    Hunt(
+        mutant=_hunted(
+            "a cancelled caller does not wait for the end of his turn",
+            "E-10",
+            "_prompt:Turn._settled_within_bound",
+            "with shielded(2 * limits.cleanup + 2 * limits.join):",
+            "if True:",
+        ),
+        scenario="start-and-prompt",
+        found_by={"machine": True, "cancel": True, "schedule": False, "wire": False},
+        machine=TURN,
+    ),
+    Hunt(
+        mutant=_hunted(
+            "rows are not freed if everything around is cancelled",
+            "E-33",
+            "_claims:holding_rows",
+            "with shielded(seconds) as scope:",
+            "with trio.move_on_after(seconds) as scope:",
+        ),
+        scenario="start-and-prompt",
+        found_by={"machine": None, "cancel": True, "schedule": False, "wire": False},
+    ),
+    Hunt(
+        mutant=_hunted(
+            "a turn is marked as running only when that was written",
+            "E-25",
+            "_turn:_prepare",
+            "await turn.interruptibly(turn.gate, ctx.save, turn, _running(ctx, entry.record), patience)",
+            (
+                "turn.marked = False\n"
+                "        await turn.interruptibly(turn.gate, ctx.save, turn, _running(ctx, entry.record), patience)\n"
+                "        turn.marked = not turn.stopping"
+            ),
+        ),
+        scenario="start-and-prompt",
+        found_by={"machine": False, "cancel": True, "schedule": False, "wire": False},
+        machine=MANAGER,
+    ),
+    Hunt(
+        mutant=_hunted(
+            "a handle whose agent would not stop is clean",
+            "E-05",
+            "_turn:_stop_backend",
+            "return call.finished and (cancelling is None or cancelling.ok)",
+            "return True",
+        ),
+        scenario="ignored-cancel",
+        found_by={"machine": True, "cancel": True, "schedule": False, "wire": False},
+        machine=TURN,
+    ),
+    Hunt(
+        mutant=_hunted(
+            "a suspect handle counts as quiet before its late answer has come",
+            "E-08",
+            "_ensure:ensure_runtime_handle",
+            "if entry.suspect and runtime.is_quiet(entry.handle):",
+            "if entry.suspect:",
+        ),
+        scenario="ignored-cancel",
+        found_by={"machine": False, "cancel": True, "schedule": False, "wire": False},
+        machine=MANAGER,
+    ),
+    Hunt(
+        mutant=_hunted(
+            "a caller who gives up in the queue stays there",
+            "E-17",
+            "_session:Session._stop",
+            "if self._ctx.queue.withdraw(self.key, turn):",
+            "if turn.settled.is_set():",
+        ),
+        scenario="two-queued",
+        found_by={"machine": True, "cancel": True, "schedule": False, "wire": False},
+        machine=MANAGER,
+    ),
+    Hunt(
+        mutant=_hunted(
+            "what an agent asked stays open when it is told to stop",
+            "H-03",
+            "acp.session:AgentSession.cancel",
+            "self._cancel_permissions()",
+            "pass",
+        ),
+        scenario="permission",
+        found_by={"machine": None, "cancel": True, "schedule": False, "wire": False},
+    ),
 )
+
+MUTANTS: Final = tuple(hunt.mutant for hunt in HUNTS)

@@ -35,3 +35,8 @@ class Hunt:
     found_by: Mapping[str, bool | None]
     machine: str | None = None
     seed: int = 0
+
+    @property
+    def regular(self) -> str:
+        """The technique that looks for it in every profile."""
+        return next(technique for technique in ("schedule", "wire", "cancel") if self.found_by[technique])

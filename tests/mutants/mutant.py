@@ -52,7 +52,7 @@ class Mutant:
         found: Any = self.module
         for name in self.where.partition(":")[2].split("."):
             found = inspect.getattr_static(found, name)
-        found = getattr(found, "fget", None) or getattr(found, "__func__", found)
+        found = inspect.unwrap(getattr(found, "fget", None) or getattr(found, "__func__", found))
         assert isinstance(found, FunctionType), f"{self.where} is not a function"
         return found
 

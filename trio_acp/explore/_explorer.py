@@ -52,6 +52,7 @@ class Plan:
         max_findings: Stop after so many.
         check_determinism: Begin with two undisturbed runs, which must be
             equal, as must every run be up to what is done to it.
+        shrink: Make findings small; else they are shown as they were met.
     """
 
     strikes: float = math.inf
@@ -65,6 +66,7 @@ class Plan:
     seconds: float = math.inf
     max_findings: int = 1
     check_determinism: bool = True
+    shrink: bool = True
 
 
 def explore(
@@ -263,7 +265,7 @@ class _Exploration:
             came = first.kind or "nothing"
             self._differs(f"{run.kind} ({run.message}) did not come again from its tape: {came} did", technique, tape)
             return
-        small = shrink(tape, self._holder(run))
+        small = shrink(tape, self._holder(run)) if self._plan.shrink else tape
         self._note(_finding(self._again(small, log=True), technique, small))
 
     def _holder(self, found: Run) -> Callable[[Tape], bool]:

@@ -93,6 +93,23 @@ def i6_targeted(run: World) -> Iterator[str]:
             prompted.discard(where)
 
 
+def i6_reached(run: World) -> Iterator[str]:
+    """I6: a turn that is stopped while its agent works on it, and does not end in the same instant, is cancelled there.
+
+    If nothing else failed: a connection that is lost takes no cancel.
+    """
+    if not run.is_peaceful:
+        return
+    told = {_session_of(entry) for entry in run.agent.log if entry.method == "session/cancel"}
+    for seen in run.prompted:
+        records = [record for record in run.trace.records if record.turn == seen.turn.request_id]
+        stopped = [record.time for record in records if record.name == "ladder.cancel"]
+        ended = [record.time for record in records if record.name == "settled"]
+        session = _sent_to(run, seen.text)
+        if stopped and ended and ended[0] > stopped[0] + SLACK and session is not None and session not in told:
+            yield f"{seen.text!r} was stopped at {stopped[0]:g}, and its agent was not told"
+
+
 def i7_bound(run: World) -> Iterator[str]:
     """I7: from the queue to the outcome, a turn takes no longer than T+G+C (+C) +2J."""
     begun = {record.turn: record.time for record in run.trace.records if record.name == "dequeued"}
@@ -213,6 +230,20 @@ def i22_reverse_requests(run: World) -> Iterator[str]:
         yield from (f"suspect at {record.time:g}" for record in run.trace.records if record.name == "suspect")
 
 
+def i22_withdrawn(run: World) -> Iterator[str]:
+    """I22: what is asked by an agent that was told to stop is answered ``cancelled``; nothing is allowed any more."""
+    told: set[int] = set()
+    for entry in run.agent.log:  # of one connection, in the order in which this side has sent it
+        if entry.method == "session/cancel":
+            told.add(entry.connection)
+        elif entry.method == "session/prompt":
+            told.discard(entry.connection)
+        elif entry.kind == "response" and entry.connection in told:
+            outcome = entry.params.get("outcome") if isinstance(entry.params, dict) else None
+            if isinstance(outcome, dict) and outcome.get("outcome") == "selected":
+                yield f"after a cancel, the agent was told {outcome}"
+
+
 def i24_frames(run: World) -> Iterator[str]:
     """I24: no frame is torn: everything that arrived can be read, and no peer had to close for a broken one."""
     yield from (f"not readable: {entry.params!r}" for entry in run.agent.log if entry.kind == "invalid")
@@ -238,9 +269,10 @@ def at_every_instant(run: World) -> Iterator[str]:
 
 
 LAWS: Final[tuple[Law, ...]] = (
-    *(model, at_every_instant, i2_wire, i3_silence, i4_attribution, i5_one_cancel, i6_targeted, i7_bound, i8_latency),
-    *(i9_queue, i10_coverage, i11_sticky, i12_propagation, i13_truth, i14_outcome, i15_metadata, i16_settle_first),
-    *(i20_isolation, i21_closure, i22_reverse_requests, i24_frames, i25_accounting),
+    *(model, at_every_instant, i2_wire, i3_silence, i4_attribution, i5_one_cancel, i6_targeted, i6_reached),
+    *(i7_bound, i8_latency, i9_queue, i10_coverage, i11_sticky, i12_propagation, i13_truth, i14_outcome, i15_metadata),
+    *(i16_settle_first, i20_isolation, i21_closure, i22_reverse_requests, i22_withdrawn, i24_frames),
+    i25_accounting,
 )
 AFTER_AN_INTERRUPT: Final[tuple[Law, ...]] = (i2_wire, i3_silence, i4_attribution, i14_outcome, i24_frames)
 """What is true even if Ctrl-C ends the program, where nobody promises that the rest is done."""
@@ -262,6 +294,16 @@ def check(run: World, *, interrupted: bool = False) -> None:
 
 def _session_of(entry: Received) -> str:
     return str(entry.params.get("sessionId")) if isinstance(entry.params, dict) else ""
+
+
+def _sent_to(run: World, text: str) -> str | None:
+    """Return the id of the session that got a prompt; None if none did."""
+    for entry in run.agent.log:
+        if entry.method == "session/prompt" and isinstance(entry.params, dict):
+            prompt = entry.params["prompt"][0]["text"]
+            if prompt == text:
+                return _session_of(entry)
+    return None
 
 
 def _prompts(run: World) -> Counter[str]:

@@ -111,7 +111,7 @@ async def ignored_cancel(world: World) -> None:
     """A prompt waits behind one whose agent would not stop, while another session is opened."""
     session = await world.start()
     await world.together(
-        lambda: world.run(session, "ignore-cancel 50; say a; sleep 1"),
+        lambda: world.run(session, "ignore-cancel 50; say a; sleep 5"),
         lambda: world.run(session, "say b"),
         lambda: world.start("other"),
     )
