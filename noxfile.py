@@ -49,7 +49,8 @@ def soak(session: nox.Session) -> None:
     first = int(session.posargs[0]) if session.posargs else secrets.randbelow(10**6)
     for n in range(23):
         chosen = ["-m", "concurrency"] if n < 20 else []
-        session.run("python", "-m", "pytest", "-q", "-x", f"--hypothesis-seed={first + n}", *chosen)
+        seed = f"--hypothesis-seed={first + n}"
+        session.run("python", "-m", "pytest", "-q", "-x", "-n", "2", "--dist", "loadfile", seed, *chosen)
 
 
 @nox.session
