@@ -184,7 +184,8 @@ def test_built_in_scenarios_are_listed_and_run(run: Any, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     known = {"pool": Scenario(lost_wake_up, "pool", (Cancel(),)), "again": Scenario(lost_wake_up, "again")}
     monkeypatch.setattr("trio_acp.cli.explore.built_in", lambda: known)
-    assert (0, "pool\nagain\n", "") == run() == run("--list")
+    told = str(lost_wake_up.__doc__)
+    assert (0, f"pool   {told}\nagain  {told}\n", "") == run() == run("--list")
     assert (0, '["pool", "again"]\n', "") == run("--list", "--json")
     assert 1 == run("pool")[0]
     code, out, _ = run("--all", "--schedules", "0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import math
 import shlex
@@ -94,8 +95,15 @@ def _list(known: dict[str, Scenario], *, as_json: bool) -> int:
     if as_json:
         _say(json.dumps(list(known)))
     else:
-        _say("\n".join(known) or "There are no built-in scenarios; name one of yours: FILE.py::NAME")
+        width = max(map(len, known), default=0)
+        lines = [f"{name:{width}}  {_told(scenario)}".rstrip() for name, scenario in known.items()]
+        _say("\n".join(lines) or "There are no built-in scenarios; name one of yours: FILE.py::NAME")
     return OK
+
+
+def _told(scenario: Scenario) -> str:
+    """Return the first line of a scenario's docstring."""
+    return (inspect.getdoc(scenario.function) or "").partition("\n")[0]
 
 
 def _explore(target: str, scenario: Scenario, options: argparse.Namespace) -> int:

@@ -257,17 +257,18 @@ SCENES: Final = (
 )
 
 
-async def _play(scene: Scene, case: Case) -> None:
-    world = World(scene, case)
-    try:
-        await world.live()
-    except (KeyboardInterrupt, BaseExceptionGroup):
-        check(world, interrupted=True)
-        raise
-    check(world)
+def _scenario(scene: Scene) -> Scenario:
+    async def play(case: Case) -> None:
+        world = World(scene, case)
+        try:
+            await world.live()
+        except (KeyboardInterrupt, BaseExceptionGroup):
+            check(world, interrupted=True)
+            raise
+        check(world)
+
+    play.__doc__ = scene.body.func.__doc__ if isinstance(scene.body, partial) else scene.body.__doc__
+    return Scenario(play, scene.name, (*ACTIONS, *([Interrupt()] if scene.interrupted else [])))
 
 
-SCENARIOS: Final = tuple(
-    Scenario(partial(_play, scene), scene.name, (*ACTIONS, *([Interrupt()] if scene.interrupted else [])))
-    for scene in SCENES
-)
+SCENARIOS: Final = tuple(map(_scenario, SCENES))
