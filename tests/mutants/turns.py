@@ -268,6 +268,14 @@ MUTANTS: Final = (
         "test_turn_retry.py::test_a_turn_is_retried_once_if_nothing_was_started",
     ),
     Mutant(
+        "a caller waits once for an actor that a jump of the clock kept from running",
+        "G4",
+        "_prompt:Turn._settled_within_bound",
+        "for _ in range(2):",
+        "for _ in range(1):",
+        "test_explore_stack.py::test_what_was_found_once_is_not_found_again[jump-before-the-actor-runs]",
+    ),
+    Mutant(
         "a turn that its caller settled is not tidied up",
         "G1",
         "_turn:run_turn",
