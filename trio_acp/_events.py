@@ -266,11 +266,13 @@ class PermissionAnswered:
         tool_call: What permission was asked for.
         decision: ``allow``, ``deny`` or ``cancel``.
         option_id: The option that was chosen; None if it was cancelled.
+        rule: What made the decision, in a few words for people.
     """
 
     tool_call: ToolCall
     decision: str
     option_id: str | None
+    rule: str = ""
 
 
 @attrs.frozen

@@ -52,6 +52,7 @@ __all__ = [
     "TraceRecord",
     "Transport",
     "TurnRequest",
+    "Verdict",
 ]
 
 # -- transports ---------------------------------------------------------------
@@ -486,12 +487,24 @@ class PermissionRequest:
     cwd: str | None = None
 
 
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """A decision, and what made it.
+
+    Attributes:
+        rule: A few words for people: which rule, or who.
+    """
+
+    decision: Decision
+    rule: str
+
+
 class PermissionPolicy(ABC):
     """Decides what an agent may do."""
 
     @abstractmethod
-    async def decide(self, request: PermissionRequest) -> Decision:
-        """Allow, deny, or cancel the request.
+    async def decide(self, request: PermissionRequest) -> Decision | Verdict:
+        """Allow, deny, or cancel the request, and say by which rule if there are several.
 
         Runs in a task of its own, which is cancelled when the turn is asked to
         stop.  An exception denies.  The option is then chosen by its kind; if

@@ -11,7 +11,7 @@ import trio
 from .._errors import ConnectionLost, InvalidMessage, RequestFailed, TurnFailed
 from .._events import ConfigChanged, ModeChanged, PermissionAnswered, ToolCall, UnknownUpdate
 from .._permissions import choose_option
-from ..abc import Done, PermissionRequest
+from ..abc import Done, PermissionRequest, Verdict
 from .codec import structure_update, unstructure
 from .schema import (
     CancelNotification,
@@ -150,21 +150,23 @@ class AgentSession:
         question = PermissionRequest(
             session=turn.handle.key, tool_call=tool_call, options=asked.options, cwd=turn.handle.cwd
         )
-        decision: Decision = "cancel"
+        verdict: Decision | Verdict = "cancel"
         with trio.CancelScope() as scope:
             self._permissions[request_id] = scope
             try:
-                decision = await turn.permissions.decide(question)
+                verdict = await turn.permissions.decide(question)
             except Exception:  # noqa: BLE001 - a broken policy denies
                 _log.exception("the permission policy failed; permission is denied")
-                decision = "deny"
+                verdict = Verdict(decision="deny", rule="the policy failed")
             finally:
                 if self._permissions.get(request_id) is scope:
                     del self._permissions[request_id]
-        option = choose_option(decision, asked.options)
+        if not isinstance(verdict, Verdict):
+            verdict = Verdict(decision=verdict, rule=type(turn.permissions).__name__)
+        option = choose_option(verdict.decision, asked.options)
         option_id = None if option is None else option.id
-        chosen = decision if option is not None else "cancel"
-        sink.send(PermissionAnswered(tool_call=tool_call, decision=chosen, option_id=option_id))
+        chosen = verdict.decision if option is not None else "cancel"
+        sink.send(PermissionAnswered(tool_call=tool_call, decision=chosen, option_id=option_id, rule=verdict.rule))
         if option is None:
             return unstructure(_CANCELLED)
         return unstructure(RequestPermissionResponse(outcome=PermissionSelected(option_id=option.id)))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
-import shlex
 import sys
 import uuid
 from contextlib import suppress
@@ -15,23 +13,24 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from .._errors import AcpError, InvalidOption, RequestFailed, TurnTimedOut
+from .._errors import AcpError, RequestFailed, TurnTimedOut
 from .._events import PermissionAnswered
 from .._limits import Limits, Settings
 from .._manager import open_session_manager
 from .._outcomes import Completed, Failed, Outcome, Stopped, TimedOut
 from .._permissions import AllowAll, DenyAll
 from .._service import shielded
-from ..acp.runtime import AcpRuntime
 from ..stores import MemoryStore, SQLiteStore
+from ._backend import add_backend_options, find_backend
 from ._exits import DENIED, ERROR, OK, TIMEOUT, exit_code
 from ._formats import WRITERS, Writer
 from ._logging import log_to_stderr
-from ._options import Commands, add_command, header, seconds
+from ._options import Commands, add_command, seconds
 from ._output import Output, complain
 from ._signals import run
+from ._store import add_store_option, default_store
 from ._text import one_line
-from ._why import check_url, why
+from ._why import why
 
 if TYPE_CHECKING:
     import argparse
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from .._manager import SessionManager
     from .._records import Mode
     from ..abc import SessionStore
+    from ..acp.runtime import AcpRuntime
 
 _DESCRIPTION = """\
 Send a prompt to an agent and show what it answers.
@@ -83,12 +83,9 @@ def add_parser(commands: Commands) -> None:
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
-    store = str(_default_store()).replace("%", "%%")
     option = parser.add_argument
     option("text", metavar="TEXT", help="the prompt; - reads it from standard input")
-    agent = parser.add_argument_group("which agent").add_mutually_exclusive_group(required=True)
-    agent.add_argument("--url", metavar="URL", help="one behind a WebSocket: ws://... or wss://...")
-    agent.add_argument("--stdio", metavar='"CMD ARG ..."', help="a program; words are split as a shell does it")
+    add_backend_options(parser)
     option("--session", metavar="KEY", help="the session to resume or create")
     option("--cwd", metavar="DIR", help="the agent's working directory (default: the current one)")
     option(
@@ -97,7 +94,7 @@ def add_parser(commands: Commands) -> None:
         metavar="S",
         help="seconds that it may take; then the agent is stopped, which takes up to 3 more",
     )
-    option("--store", type=Path, metavar="PATH", help=f"where sessions are kept (default: {store})")
+    add_store_option(parser)
     option(
         "--permissions",
         choices=("deny", "approve-all"),
@@ -105,15 +102,6 @@ def add_parser(commands: Commands) -> None:
         help="what the agent is answered when it asks (default: deny)",
     )
     option("--format", choices=tuple(WRITERS), default="text", help="text (default); json lines; quiet: only the text")
-    option("--token-file", type=Path, metavar="FILE", help="a file with a bearer token; only with --url")
-    option(
-        "--header",
-        type=header,
-        action="append",
-        default=[],
-        metavar="'K: V'",
-        help="a request header; only with --url; may be repeated",
-    )
     option("-v", "--verbose", action="store_true", help="tell on standard error what went on")
 
 
@@ -125,8 +113,6 @@ def prompt(options: argparse.Namespace) -> int:
         BrokenPipeError: nobody reads standard output any more.
     """
     fail = options.parser.error
-    if options.url is None and (options.token_file is not None or options.header):
-        fail("--token-file and --header need --url")
     if options.store is not None and options.session is None:
         fail("--store needs --session")
     if options.session is not None and not options.session.strip():
@@ -135,7 +121,7 @@ def prompt(options: argparse.Namespace) -> int:
     if not cwd.is_dir():
         fail(f"--cwd: there is no directory {options.cwd}")
     log_to_stderr(logging.INFO if options.verbose else None)
-    make_runtime = _how_to_reach(options)
+    backend = find_backend(options)
     text = _read_stdin() if options.text == "-" else options.text
     # Bytes of another encoding came in as lone surrogates, which nothing can send.
     text = text.encode("utf-8", "replace").decode()
@@ -147,14 +133,14 @@ def prompt(options: argparse.Namespace) -> int:
     writer = WRITERS[options.format](Output.stdout(), Output.stderr())
     job = _Job(
         text=text,
-        make_runtime=make_runtime,
+        make_runtime=backend.make_runtime,
         key=options.session,
         cwd=str(cwd),
         settings=Settings(limits=limits, max_buffered=_MAX_BUFFERED),
-        store=MemoryStore() if options.session is None else SQLiteStore(options.store or _default_store()),
+        store=MemoryStore() if options.session is None else SQLiteStore(options.store or default_store()),
         approve=options.permissions == "approve-all",
         writer=writer,
-        why=functools.partial(why, command=options.stdio, limits=limits, timeout=options.timeout),
+        why=functools.partial(why, command=backend.command, limits=limits, timeout=options.timeout),
     )
     code = run(functools.partial(_run, job))
     if job.complaint is not None and code != OK:
@@ -164,29 +150,6 @@ def prompt(options: argparse.Namespace) -> int:
 
 def _read_stdin() -> str:
     return "" if sys.stdin is None else sys.stdin.buffer.read().decode("utf-8", "replace")
-
-
-def _how_to_reach(options: argparse.Namespace) -> Callable[[], AcpRuntime]:
-    # Made later: a runtime belongs to one Trio run.
-    if options.url is not None:
-        check_url(options.url)
-        headers, token_file = options.header, options.token_file
-        return lambda: AcpRuntime.websocket(options.url, headers=headers, token_file=token_file)
-    try:
-        argv: list[str] = shlex.split(options.stdio)
-    except ValueError as error:
-        raise InvalidOption(f"--stdio: {error}", detail="invalid-argv") from error
-    if not argv:
-        raise InvalidOption("--stdio: the command is empty", detail="invalid-argv")
-    return lambda: AcpRuntime.stdio(argv)
-
-
-def _default_store() -> Path:
-    home = os.environ.get("TRIO_ACP_HOME")
-    if home:
-        return Path(home) / "sessions.db"
-    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(state) / "trio-acp" / "sessions.db"
 
 
 @attrs.define(kw_only=True)

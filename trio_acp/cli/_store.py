@@ -1,0 +1,25 @@
+"""Where the command line keeps sessions."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def default_store() -> Path:
+    """Return the file for sessions: below ``TRIO_ACP_HOME`` or the user's directory for state."""
+    home = os.environ.get("TRIO_ACP_HOME")
+    if home:
+        return Path(home) / "sessions.db"
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state) / "trio-acp" / "sessions.db"
+
+
+def add_store_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--store``."""
+    shown = str(default_store()).replace("%", "%%")
+    parser.add_argument("--store", type=Path, metavar="PATH", help=f"where sessions are kept (default: {shown})")
