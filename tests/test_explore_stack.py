@@ -226,6 +226,7 @@ SPOILT: Final[dict[str, Callable[[World], object]]] = {
     "i14_outcome": lambda world: setattr(world.prompted[0].turn._state, "outcome", Stopped(by="user")),
     "i15_metadata": lambda world: setattr(world, "rows", [attrs.evolve(world.rows[0], state="running")]),
     "i16_settle_first": lambda world: setattr(world.prompted[0], "reply", None),
+    "i18_closed": lambda world: world.agent.abandoned.append((1, "session-1", 0.5)),
     "i20_isolation": lambda world: world.errors.append(ConnectionLost("lost")),
     "i21_closure": lambda world: setattr(world.wire, "open", 1),
     "i22_reverse_requests": lambda world: world.trace.records.append(

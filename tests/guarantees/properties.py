@@ -87,6 +87,10 @@ _CONDITIONS: Final[dict[tuple[str, str], tuple[Callable[[Scene, Causes], bool], 
         lambda scene, causes: bool(causes),
         "it is looked at when the session is used once more, after a strike",
     ),
+    ("i18_closed", "I18"): (
+        lambda scene, causes: "jump" not in causes,
+        "the clock may have gone past the deadline of closing",
+    ),
     ("i20_isolation", "I20"): (
         _peaceful,
         "after such a strike, or in a scenario that fails by design, a caller may get an error",

@@ -211,6 +211,56 @@ HUNTS: Final[tuple[Hunt, ...]] = (
         scenario="permission",
         found_by={"machine": None, "cancel": True, "schedule": False, "wire": False},
     ),
+    Hunt(
+        mutant=_hunted(
+            "a session that was idle a step ago is evicted",
+            "H-08",
+            "_evictor:Evictor._evict",
+            "self._ctx.start_in_lane(key, self._close_in_lane)",
+            (
+                "\n"
+                "        async def close() -> None:\n"
+                "            await trio.lowlevel.checkpoint()\n"
+                "            if self._ctx.cache.take_out(key) is not None:\n"
+                "                await self._ctx.runtime(entry.record.agent).close(entry.handle, 'idle-evicted')\n"
+                "                self._ctx.capacity.closed(entry.handle)\n"
+                "\n"
+                "        self._ctx.calls.start('evict', close)"
+            ),
+        ),
+        scenario="evicted",
+        found_by={"machine": None, "cancel": True, "schedule": True, "wire": True},
+    ),
+    Hunt(
+        mutant=_hunted(
+            "room that there was a step ago is taken",
+            "E-12",
+            "_evictor:Evictor.slot_for",
+            "claim = capacity.claim(request.key, request.poke)",
+            (
+                "room = capacity.taken < (capacity.limit or math.inf)\n"
+                "        await trio.lowlevel.checkpoint()\n"
+                "        claim = capacity.claim(request.key, request.poke)\n"
+                "        if room and claim.slot is None:\n"
+                "            capacity._waiting.remove(claim)\n"
+                "            capacity._grant(claim)"
+            ),
+        ),
+        scenario="full-house",
+        found_by={"machine": None, "cancel": True, "schedule": True, "wire": True},
+    ),
+    Hunt(
+        mutant=_hunted(
+            "a turn that was stopped in the instant in which it failed is tried again",
+            "G9",
+            "_turn:_may_retry",
+            "len(turn.log) > 1 or first.error is None",
+            "first.error is None",
+        ),
+        scenario="retry",
+        found_by={"machine": False, "cancel": True, "schedule": False, "wire": False},
+        machine=TURN,
+    ),
 )
 
 MUTANTS: Final = tuple(hunt.mutant for hunt in HUNTS)

@@ -88,6 +88,8 @@ class Connection:
             self._nursery.start_soon(self._write, name="scripted agent: writer")
             await self._read()
             self._over()
+        now = trio.current_time()
+        self._agent.abandoned.extend((self._number, session, now) for session in self._methods.sessions)
 
     def _over(self) -> None:
         self._nursery.cancel_scope.cancel(reason="the connection has ended")

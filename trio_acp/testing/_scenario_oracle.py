@@ -7,7 +7,7 @@ was left, and know nothing of the code that they judge.  Not here, because no
 run shows them:
 
 =====  ======================================================================
-I18    each handle ends once: tests/test_manager_machine.py; here, that slots are given back (`at_every_instant`)
+I18    each handle ends once: tests/test_manager_machine.py; here, that agents see each session closed (`i18_closed`)
 I19    an idle handle only is evicted: tests/test_evictor.py; here, that no caller is harmed (`i20_isolation`)
 I23    shields are finite, and from one place: tests/test_house_rules.py, tests/test_service.py
 =====  ======================================================================
@@ -38,6 +38,7 @@ _SAID: Final = re.compile(r"\bsay ([^;]*)")
 _LATE_BY_A_JUMP: Final = re.compile(r"I17 .*: settled\(|I16 .*: store_failed ")
 """A jump may end a wait before what is waited for could run: a caller's for the actor, or the actor's for a write."""
 _HONEST_CROSSING: Final = "for the idle session"  # a cancel and the answer may meet on the wire
+_USES: Final = {"session/prompt", "session/resume", "session/load"}
 _ORDERLY: Final = {1000, 1001, 1005, 1006}  # how a WebSocket may end; others are somebody's mistake
 
 
@@ -209,6 +210,19 @@ def i16_settle_first(run: World) -> Iterator[str]:
             yield f"{seen.text!r} had not settled when its caller went on"
 
 
+def i18_closed(run: World) -> Iterator[str]:
+    """I18: a session that was used is closed at its agent, before the connection is, unless that or the clock failed.
+
+    One that was not used since may have been opened for somebody who was gone when the answer came.
+    """
+    if run.jumped:
+        return
+    last = {(entry.connection, _session_of(entry)): entry.method for entry in run.agent.log if entry.method in _USES}
+    for connection, session, time in run.agent.abandoned:
+        if last.get((connection, session)) == "session/prompt" and time not in run.wire.cuts:
+            yield f"{session} was open when its connection was closed at {time:g}"
+
+
 def i20_isolation(run: World) -> Iterator[str]:
     """I20: a caller gets an error only if something failed; what one user cancels harms nobody else."""
     if run.is_peaceful:
@@ -271,7 +285,7 @@ def at_every_instant(run: World) -> Iterator[str]:
 LAWS: Final[tuple[Law, ...]] = (
     *(model, at_every_instant, i2_wire, i3_silence, i4_attribution, i5_one_cancel, i6_targeted, i6_reached),
     *(i7_bound, i8_latency, i9_queue, i10_coverage, i11_sticky, i12_propagation, i13_truth, i14_outcome, i15_metadata),
-    *(i16_settle_first, i20_isolation, i21_closure, i22_reverse_requests, i22_withdrawn, i24_frames),
+    *(i16_settle_first, i18_closed, i20_isolation, i21_closure, i22_reverse_requests, i22_withdrawn, i24_frames),
     i25_accounting,
 )
 AFTER_AN_INTERRUPT: Final[tuple[Law, ...]] = (i2_wire, i3_silence, i4_attribution, i14_outcome, i24_frames)

@@ -51,18 +51,21 @@ class Wire:
     Attributes:
         agents: Where the agent's tasks run.
         open: How many connections the client has not closed.
+        cuts: When it was cut.
         codes: With which codes the WebSockets were closed that were closed in order, as the agent saw it.
     """
 
     def __init__(self, agent: Serves, agents: trio.Nursery) -> None:
         self.agents = agents
         self.open = 0
+        self.cuts: list[float] = []
         self.codes: list[int] = []
         self._agent = agent
         self._lines: list[_Line] = []
 
     def cut(self) -> None:
         """Break every connection, now."""
+        self.cuts.append(trio.current_time())
         for line in self._lines:
             line.cut()
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .._session import Session
     from .._statistics import Statistics
     from .._trace import TraceRecord
-    from ..abc import Decision, PermissionRequest
+    from ..abc import Decision, Mutate, PermissionRequest
     from ..explore import Case
 
 LIMITS: Final = Limits(turn=20.0, grace=1.0, cleanup=2.0, setup=6.0, probe=2.0, controls=3.0, settle=1.0, join=0.1)
@@ -56,6 +56,20 @@ class AllowSlowly(PermissionPolicy):
         """Allow, half a second later.  If cancelled, nothing was decided."""
         await trio.sleep(0.5)
         return "allow"
+
+
+class _SlowStore(MemoryStore):
+    """Takes a while to write."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    async def update(self, key: str, mutate: Mutate) -> SessionRecord | None:
+        """Update a record, later.  If cancelled, it did not happen."""
+        if self._seconds:
+            await trio.sleep(self._seconds)
+        return await super().update(key, mutate)
 
 
 @attrs.define(eq=False)
@@ -136,7 +150,7 @@ class World:
         self.scene = scene
         self.case = case
         self.agent = ScriptedAgent(**scene.agent)
-        self.store = MemoryStore()
+        self.store = _SlowStore(scene.store_seconds)
         self.trace = Trace(self)
         case.state(self.trace.state)
         self.manager: SessionManager | None = None
@@ -316,6 +330,7 @@ class Scene:
         body: Does it; what is cancelled by `Cancel` is this.
         agent: Arguments of the `ScriptedAgent`.
         settings: Arguments of `Settings`, besides the limits.
+        store_seconds: How long each write of metadata takes.
         interrupted: Ctrl-C strikes too.
         fails: Callers get errors although nothing happened.
         liar: The agent does not do what it says about a cancel.
@@ -325,6 +340,7 @@ class Scene:
     body: Callable[[World], Awaitable[None]]
     agent: Mapping[str, Any] = attrs.field(factory=dict)
     settings: Mapping[str, Any] = attrs.field(factory=dict)
+    store_seconds: float = 0.0
     interrupted: bool = False
     fails: bool = False
     liar: bool = False

@@ -48,6 +48,7 @@ class ScriptedAgent:
             is unanswered, a request before ``initialize``, a response to an unknown id, an option that was not
             offered, a second cancel for one turn, a cancel for an idle session (which may be an honest
             crossing of the cancel and the answer: look at `log`), anything that is no JSON-RPC message.
+        abandoned: What was still open when its connection ended: which connection, which session, and when.
         exit_code: The code of the last ``crash`` step, else None.
     """
 
@@ -68,6 +69,7 @@ class ScriptedAgent:
     accepts: frozenset[str] = frozenset({"image", "embeddedContext"})
     log: list[Received] = attrs.field(factory=list, init=False)
     violations: list[str] = attrs.field(factory=list, init=False)
+    abandoned: list[tuple[int, str, float]] = attrs.field(factory=list, init=False)
     exit_code: int | None = attrs.field(default=None, init=False)
     _store: AgentStore = attrs.field(init=False)
     _connections: int = attrs.field(default=0, init=False)

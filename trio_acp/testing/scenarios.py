@@ -186,6 +186,38 @@ async def one_slot(world: World) -> None:
     await world.together(alternate, change)
 
 
+async def full_house(world: World) -> None:
+    """Two prompts want the only slot at once; one of them is told that there is none."""
+    assert world.manager is not None
+    await world.together(
+        partial(world.manager.ask, "say a; sleep 1", agent="agent", cwd="/repo"),
+        partial(world.manager.ask, "say b; sleep 1", agent="agent", cwd="/repo"),
+    )
+
+
+async def evicted(world: World) -> None:
+    """A prompt comes in the very instant in which its idle session is closed; the next one, long after that."""
+    session = await world.start()
+    await world.run(session, "say a")
+    await trio.sleep(1)
+    await world.run(session, "say b; sleep 0.5; say c")
+    await trio.sleep(2)
+    await world.run(session, "say d")
+
+
+async def retry(world: World) -> None:
+    """The connection is lost while a turn is about to be sent, which is then sent over another one."""
+    session = await world.start()
+    started = trio.Event()
+
+    async def cut() -> None:
+        await started.wait()
+        await trio.sleep(0.25)  # the turn is being stored as running
+        world.wire.cut()
+
+    await world.together(lambda: world.run(session, "say a; sleep 1", between=started.set), cut)
+
+
 async def slow_consumer(world: World) -> None:
     """A turn's reader is too slow for it, which fails that turn only."""
     session = await world.start()
@@ -251,6 +283,9 @@ SCENES: Final = (
     Scene(name="options", body=options, agent=_CONFIG),
     # A change of options may hold the only slot at the very moment another session needs it: TooManySessions.
     Scene(name="one-slot", body=one_slot, agent=_CONFIG, settings={"max_sessions": 1}, fails=True),
+    Scene(name="full-house", body=full_house, settings={"max_sessions": 1}, fails=True),
+    Scene(name="evicted", body=evicted, settings={"idle_ttl": 1.0}),
+    Scene(name="retry", body=retry, store_seconds=0.5, fails=True),
     Scene(name="slow-consumer", body=slow_consumer, settings={"max_buffered": 4000}, fails=True),
     Scene(name="reconcile", body=reconcile),
     *(Scene(name=f"wild-{name}", body=partial(_wild, script), liar=True) for name, script in WILD.items()),
