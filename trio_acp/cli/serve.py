@@ -33,9 +33,6 @@ examples:
   trio-acp serve --port 0 -- .venv/bin/python -m trio_acp.testing.agent
   trio-acp prompt "What is in this directory?" --url ws://127.0.0.1:8137/acp
 
-  The agent's command must be one that this shell finds: outside of its virtual
-  environment, name the Python that has the agent by its path, as above.
-
 security:
   Whoever can connect can use the agent with your rights.  So only this
   machine can: other addresses are refused.  Web pages are turned away by
@@ -50,7 +47,7 @@ def add_parser(commands: Commands) -> None:
         "serve",
         serve,
         summary="put an agent behind a WebSocket on this machine",
-        usage="trio-acp serve --port N [--host IP] [--allow-origin ORIGIN] [-v] -- CMD [ARG ...]",
+        usage="trio-acp serve --port N [options] -- CMD [ARG ...]",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
