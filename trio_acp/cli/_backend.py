@@ -13,6 +13,7 @@ import attrs
 
 from .._errors import InvalidOption
 from ..acp.runtime import AcpRuntime
+from ..transports._url import parse_url
 from ._config import load_config
 from ._named import find_agent
 from ._options import header
@@ -77,6 +78,7 @@ def find_backend(options: argparse.Namespace) -> Backend:
         raise InvalidOption("--ca-file needs a --url that begins with wss://", detail="invalid-url")
     spec, option = _find_spec(options)
     if spec.url is not None:
+        _require_secrecy(spec)
         trust = None if spec.ca_file is None else _trust(spec.ca_file)
         return Backend(
             shown=spec.shown, command=None, spec=spec, trust=trust, make_runtime=lambda: _websocket(spec, trust)
@@ -120,6 +122,15 @@ def _parse_stdio(command: str) -> AgentSpec:
     if not argv:
         raise InvalidOption("--stdio: the command is empty", detail="invalid-argv")
     return AgentSpec(name=argv[0], origin="--stdio", argv=argv)
+
+
+def _require_secrecy(spec: AgentSpec) -> None:
+    address = parse_url(spec.url or "")
+    secret = spec.token_file is not None or any(name.lower() == "authorization" for name, _ in spec.headers)
+    if secret and not (address.secure or address.loopback):
+        raise InvalidOption(
+            f"--url {address}: a token is not sent to another machine unencrypted: use wss://", detail="insecure-token"
+        )
 
 
 def environment(spec: AgentSpec) -> dict[str, str] | None:

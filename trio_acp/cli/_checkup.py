@@ -95,7 +95,8 @@ class Checkup:
         await self._step("settings", self._settings)
         await self._step("resolve", self._find_host if spec.url is not None else self._find_program)
         async with ServiceScope("doctor") as nursery:
-            if not self.failed:
+            started = not self.failed
+            if started:
                 nursery.start_soon(self._run_link, dial)
                 nursery.start_soon(self._watch_ready)
             if spec.url is not None:
@@ -112,7 +113,7 @@ class Checkup:
             await self._step("session/new", self._new_session)
             await self._step("session/close", self._close_session)
             self._link.close("all has been tried")
-            if not self.failed:
+            if started:
                 with trio.move_on_after(_CLOSE_SECONDS):
                     await self._link.closed.wait()
 

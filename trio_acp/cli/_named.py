@@ -38,7 +38,7 @@ def find_agent(name: str, config: Config, *, option: str) -> AgentSpec:
     spec = config.agents.get(name) or KNOWN.get(name) or load_registry().get(name)
     if spec is None:
         near = difflib.get_close_matches(name, named_agents(config), n=1)
-        meant = f"; did you mean {near[0]}?" if near else ""
+        meant = f" (did you mean {near[0]}?)" if near else ""
         raise InvalidOption(
             f'{option}: no agent has the name {name!r}{meant}; "trio-acp agents" lists them', detail="unknown-agent"
         )

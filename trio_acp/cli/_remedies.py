@@ -21,7 +21,7 @@ _BY_DETAIL: Final = {
     "no-such-directory": "create the directory, or correct cwd in the configuration file",
     "agent-exited": "run the command by itself to see why: it must speak ACP on standard input and output",
     "protocol-version": "use a version of the agent that speaks version 1 of the protocol",
-    "initialize-failed": "update the agent; if that does not help, report to its makers what it answered",
+    "initialize-failed": "it is no ACP agent, or an outdated one: check the command, or update it",
     "session-init-failed": "update the agent; --cwd DIR tries another directory",
 }
 _BY_STATUS: Final = {

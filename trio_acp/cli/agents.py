@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ._spec import AgentSpec
 
 _DESCRIPTION = """\
-List the agents that --agent knows by name, and whether they are installed: those
-of the configuration file, built-in ones, and those of an imported registry.
+List the agents that --agent knows by name, and whether they are installed:
+those of the configuration file, built-in ones, and those of a registry.
 
 "import" checks a copy of the ACP registry's JSON file, which you have got from
 https://github.com/agentclientprotocol/registry, and keeps it.  Nothing is
@@ -111,14 +111,22 @@ def is_installed(spec: AgentSpec) -> bool | None:
 
 
 def _show_table(specs: list[AgentSpec], default: str | None) -> None:
-    words = {True: "yes", False: "no", None: "-"}
     table: list[tuple[str, ...]] = [("NAME", "INSTALLED", "FROM", "COMMAND")]
     for spec in specs:
         name = f"{spec.name} *" if spec.name == default else spec.name
-        table.append((name, words[is_installed(spec)], spec.origin, one_line(spec.shown)))
+        table.append((name, _shown_state(spec), spec.origin, one_line(spec.shown)))
     *widths, _ = (max(map(len, column)) for column in zip(*table, strict=True))
     for *cells, last in table:
         print(*(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)), last, sep="  ")
     if any(spec.name == default for spec in specs):
         print("* is used where no option names an agent")
     print('"trio-acp doctor --agent NAME" tries one, and tells how to get it', flush=True)
+
+
+def _shown_state(spec: AgentSpec) -> str:
+    installed = is_installed(spec)
+    if installed is None:
+        return "-"
+    if spec.origin == "registry" and spec.argv is not None and installed:
+        return f"by {spec.argv[0]}"  # which may download it when it is run
+    return "yes" if installed else "no"

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Send a prompt (TEXT, or - for standard input) to an agent; show what it answers.
-The agent's text is on standard output, what it does meanwhile on standard error.
+Its text is on standard output, what it does meanwhile on standard error.
 """
 _EXAMPLES = """\
 example: git diff | trio-acp prompt - --agent gemini --format quiet
