@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import shlex
 import signal
 import ssl
@@ -204,11 +203,11 @@ async def test_a_program_that_is_silent() -> None:
 async def test_an_agent_that_wants_a_login(tmp_path: Path) -> None:
     """Its methods are told, and the session that it refuses names them in the remedy, which works."""
     found = await check("--stdio", f"{STDIO} --auth", code=1)
-    [method] = found["authentication"]["facts"]["methods"]
+    methods = [method["id"] for method in found["authentication"]["facts"]["methods"]]
     name, detail, remedy = failing(found)
     assert ("session/new", "authentication-required") == (name, detail)
-    assert f"set auth_method in the configuration file (offered: {method['id']})" in remedy
-    text = f"[agents.a]\nstdio = {[*AGENT, '--auth']!r}\nauth_method = {method['id']!r}\n"
+    assert f"set auth_method in the configuration file (offered: {', '.join(methods)})" in remedy
+    text = f"[agents.a]\nstdio = {[*AGENT, '--auth']!r}\nauth_method = {methods[0]!r}\n"
     (tmp_path / "c.toml").write_text(text)
     await check("--agent", "a", "--config", str(tmp_path / "c.toml"), code=0)
 
@@ -270,8 +269,7 @@ async def test_what_an_agent_says_is_made_safe(tmp_path: Path) -> None:
 
 
 async def test_the_sessions_directory_is_the_one_given(tmp_path: Path) -> None:
-    """--cwd is made absolute, used, and kept."""
+    """--cwd is used, and kept."""
     (tmp_path / "w").mkdir()
-    done = await run_cli("doctor", "--stdio", STDIO, "--cwd", os.path.relpath(tmp_path / "w"))
-    assert 0 == done.returncode
+    await check("--stdio", STDIO, "--cwd", str(tmp_path / "w"), code=0)
     assert (tmp_path / "w").is_dir()

@@ -59,3 +59,13 @@ def test_help_fits_a_screen_and_its_examples_parse(
         _parser().parse_args(words)
         if command:
             assert command == words[0] or len(found) > 1
+
+
+def test_the_version_tells_what_a_report_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    """--version names this package, Python, Trio and trio-websocket, on one line."""
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert 0 == exit_.value.code
+    version = r"\d+(\.\w+)*"
+    names = ("trio-acp", "Python", "trio", "trio-websocket")
+    assert re.fullmatch(", ".join(f"{name} {version}" for name in names) + "\n", capsys.readouterr().out)

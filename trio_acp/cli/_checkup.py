@@ -7,7 +7,7 @@ import shutil
 import ssl
 import stat
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -215,12 +215,11 @@ class Checkup:
 
     async def _next_phase(self) -> Any:
         """Wait until the next phase of connecting is done; cancelled, it goes on."""
-        try:
+        with suppress(trio.EndOfChannel):
             _, facts = await self._receive.receive()
-        except trio.EndOfChannel:
-            await self._link.wait_ready()  # raises why
-            raise AssertionError("a link that is ready has gone through its phases") from None
-        return facts
+            return facts
+        await self._link.wait_ready()  # raises why
+        raise AssertionError("a link that is ready has gone through its phases")
 
     async def _connected(self) -> Found:
         stream: trio.SocketStream = await self._next_phase()

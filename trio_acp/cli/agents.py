@@ -111,13 +111,13 @@ def is_installed(spec: AgentSpec) -> bool | None:
 
 
 def _show_table(specs: list[AgentSpec], default: str | None) -> None:
-    table: list[tuple[str, ...]] = [("NAME", "INSTALLED", "FROM", "COMMAND")]
+    table = [("NAME", "INSTALLED", "FROM", "COMMAND")]
     for spec in specs:
         name = f"{spec.name} *" if spec.name == default else spec.name
         table.append((name, _shown_state(spec), spec.origin, one_line(spec.shown)))
-    *widths, _ = (max(map(len, column)) for column in zip(*table, strict=True))
-    for *cells, last in table:
-        print(*(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)), last, sep="  ")
+    wide, wider, widest, _ = (max(map(len, column)) for column in zip(*table, strict=True))
+    for name, state, origin, command in table:
+        print(f"{name:{wide}}  {state:{wider}}  {origin:{widest}}  {command}")
     if any(spec.name == default for spec in specs):
         print("* is used where no option names an agent")
     print('"trio-acp doctor --agent NAME" tries one, and tells how to get it', flush=True)
