@@ -83,7 +83,10 @@ def _import(file: Path, *, as_json: bool) -> int:
         print(json.dumps(told), flush=True)
     else:
         only = f", {archives} of them only as archives, which are not run" if archives else ""
-        print(f"kept {len(specs)} agents{only}, in {one_line(told['path'], 1000)}; nothing was downloaded", flush=True)
+        print(
+            f"kept {len(specs)} agents{only}, in {one_line(str(registry_file()), 1000)}; nothing was downloaded",
+            flush=True,
+        )
     return OK
 
 
