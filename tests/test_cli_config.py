@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import stat
 import sys
@@ -12,6 +13,7 @@ from typing import TypeAlias
 import pytest
 
 from tests.cli_kit import AGENT, doorkeeper, run_cli, serving
+from tests.evidence import ROOT
 from trio_acp import InvalidOption
 from trio_acp.cli import main
 from trio_acp.cli._config import config_dir, load_config
@@ -193,3 +195,14 @@ async def test_the_log_file_has_what_standard_error_has_not(home: Path, tmp_path
     assert "\\u001b[2Jouch" in text
     assert " debug trio_acp.transports._agent_process: agent " in text
     assert b"debug" not in done.stderr
+
+
+def test_the_documented_file_is_a_right_one(tmp_path: Path) -> None:
+    """The example in the documents is read as it stands."""
+    [text] = re.findall(
+        r"^```toml\n(.*?)^```$", (ROOT / "docs" / "configuration.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    config = load_config(write(tmp_path / "c.toml", text))
+    assert {"local", "mine"} == set(config.agents)
+    assert {"agent", "permissions", "timeout", "store", "record"} == set(config.defaults)
+    assert tmp_path / "token" == config.agents["local"].token_file
