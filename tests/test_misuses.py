@@ -198,6 +198,18 @@ MISUSES: Final = [
         "[defaults]\nagent = 'zzz'\n",
         "defaults.agent: no agent has the name 'zzz'; \"trio-acp agents\" lists them",
     ),
+    Misuse(
+        "doctor --agent x --config {tmp}/c.toml",
+        2,
+        "--agent x: ca_file {tmp}/none.pem: No such file or directory",
+        {"c.toml": "[agents.x]\nurl = 'wss://h'\nca_file = 'none.pem'\n"},
+    ),
+    Misuse(
+        "prompt hi --config {tmp}/c.toml",
+        2,
+        "--agent x: a token is not sent to another machine unencrypted: use wss://",
+        {"c.toml": "[defaults]\nagent = 'x'\n[agents.x]\nurl = 'ws://example.org'\ntoken_file = 't'\n"},
+    ),
     # -- explore, and what all commands have
     Misuse("explore --all x", 2, "--all takes no target"),
     Misuse("explore --schedules many", 2, "argument --schedules: not a number of runs: 'many'"),

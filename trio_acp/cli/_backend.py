@@ -78,8 +78,9 @@ def find_backend(options: argparse.Namespace) -> Backend:
         raise InvalidOption("--ca-file needs a --url that begins with wss://", detail="invalid-url")
     spec, option = _find_spec(options)
     if spec.url is not None:
-        _require_secrecy(spec)
-        trust = None if spec.ca_file is None else _trust(spec.ca_file)
+        _require_secrecy(spec, option)
+        where = "--ca-file" if options.url is not None else f"{option}: ca_file"
+        trust = None if spec.ca_file is None else _trust(spec.ca_file, where)
         return Backend(
             shown=spec.shown, command=None, spec=spec, trust=trust, make_runtime=lambda: _websocket(spec, trust)
         )
@@ -99,7 +100,7 @@ def _find_spec(options: argparse.Namespace) -> tuple[AgentSpec, str]:
             token_file=options.token_file,
             ca_file=options.ca_file,
         )
-        return spec, "--url"
+        return spec, f"--url {spec.shown}"
     if options.stdio is not None:
         return _parse_stdio(options.stdio), f"--stdio {options.stdio!r}"
     config = load_config(options.config)
@@ -124,12 +125,12 @@ def _parse_stdio(command: str) -> AgentSpec:
     return AgentSpec(name=argv[0], origin="--stdio", argv=argv)
 
 
-def _require_secrecy(spec: AgentSpec) -> None:
+def _require_secrecy(spec: AgentSpec, option: str) -> None:
     address = parse_url(spec.url or "")
     secret = spec.token_file is not None or any(name.lower() == "authorization" for name, _ in spec.headers)
     if secret and not (address.secure or address.loopback):
         raise InvalidOption(
-            f"--url {address}: a token is not sent to another machine unencrypted: use wss://", detail="insecure-token"
+            f"{option}: a token is not sent to another machine unencrypted: use wss://", detail="insecure-token"
         )
 
 
@@ -154,11 +155,11 @@ def _stdio(spec: AgentSpec) -> AcpRuntime:
     return AcpRuntime.stdio(spec.argv, cwd=spec.cwd, env=environment(spec), auth_method=spec.auth_method)
 
 
-def _trust(ca_file: Path) -> ssl.SSLContext:
+def _trust(ca_file: Path, where: str) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file)
     except ssl.SSLError:
         what = "there is no certificate in PEM form in it"
     except OSError as error:
         what = str(error.strerror)
-    raise InvalidOption(f"--ca-file {ca_file}: {what}", detail="invalid-tls-file")
+    raise InvalidOption(f"{where} {ca_file}: {what}", detail="invalid-tls-file")
