@@ -49,8 +49,12 @@ class BearerToken:
 
 
 def choose_subprotocol(offered: Iterable[str]) -> str | None:
-    """Return the first offer that is not a token: what is chosen is sent back in the open."""
-    return next((name for name in offered if name and not name.lower().startswith(SUBPROTOCOL)), None)
+    """Return the first offer in which no token can be: what is chosen is sent back in the open."""
+    for name in offered:
+        # The length alone does it for our token, in whatever place it was put by mistake.
+        if 0 < len(name) < SHORTEST and not name.lower().startswith(SUBPROTOCOL):
+            return name
+    return None
 
 
 def read_token_file(path: Path) -> BearerToken:
