@@ -123,7 +123,32 @@ async def use(runtime: trio_acp.AcpRuntime, directory: Path, evidence: Evidence)
     return said
 
 
-@pytest.mark.parametrize("case", ["ok", "wrong-token", "crash", "no-trust", "broken-answer", "stdio", "stdio-crash"])
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\n"
+BROKEN = {
+    "broken-head": SWITCHING + f"Set-Cookie: {COOKIE}\r\nno header {COOKIE}\r\n\r\n".encode(),
+    "broken-name": SWITCHING + f"Sec-WebSocket-Protocol: {COOKIE}\xff\r\n\r\n".encode("latin-1"),
+}
+
+
+@asynccontextmanager
+async def breaking(answer: bytes) -> AsyncIterator[str]:
+    """Answer each handshake in a way that no library takes, with a secret in it."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await read_until(stream, b"\r\n\r\n")
+        await stream.send_all(answer)
+        await stream.aclose()
+
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        yield f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/acp?{QUERY}"
+        nursery.cancel_scope.cancel(reason="the test is over")
+
+
+@pytest.mark.parametrize(
+    "case", ["ok", "wrong-token", "crash", "no-trust", "broken-head", "broken-name", "stdio", "stdio-crash"]
+)
 async def test_a_planted_secret_is_found_nowhere(
     case: str, tmp_path: Path, certificates: Certificates, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -142,8 +167,8 @@ async def test_a_planted_secret_is_found_nowhere(
     if case.startswith("stdio"):
         runtime = trio_acp.AcpRuntime.stdio(argv, env={**os.environ, **ENV})
         said = await use(runtime, tmp_path / "store", evidence)
-    elif case == "broken-answer":
-        async with breaking() as url:
+    elif case in BROKEN:
+        async with breaking(BROKEN[case]) as url:
             said = await use(websocket(url), tmp_path / "store", evidence)
     else:
         trust = None if case == "no-trust" else certificates.client()
@@ -157,27 +182,6 @@ async def test_a_planted_secret_is_found_nowhere(
         assert any(record.name == "trio-websocket" for record in caplog.records)
     if case in {"ok", "crash", "stdio", "stdio-crash"}:
         assert evidence.has("my key is [secret]")
-
-
-@asynccontextmanager
-async def breaking() -> AsyncIterator[str]:
-    """Answer each handshake in a way that no library takes, with a secret in it."""
-    answers = [
-        f"HTTP/1.1 101 Switching Protocols\r\nSet-Cookie: {COOKIE}\r\nno header {COOKIE}\r\n\r\n".encode(),
-        f"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Protocol: {COOKIE}\xff\r\n\r\n".encode("latin-1"),
-    ]
-
-    async def answer(stream: trio.SocketStream) -> None:
-        await read_until(stream, b"\r\n\r\n")
-        await stream.send_all(answers[0])
-        answers.reverse()
-        await stream.aclose()
-
-    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, answer, [listener])
-        yield f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/acp?{QUERY}"
-        nursery.cancel_scope.cancel(reason="the test is over")
 
 
 @pytest.mark.parametrize("crash", [False, True])
