@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import uuid
@@ -359,6 +360,22 @@ async def test_a_signal_stops_the_server_and_every_agent(number: signal.Signals)
         assert b"" == await read_all(process.stdout)
         assert b"" == await read_all(process.stderr)
     await wait_gone(pid)
+
+
+async def test_a_stopped_connection_is_reported_too() -> None:
+    """With -v each connection has two lines, who it is and how it ended, also when the server is stopped."""
+    async with started_cli("serve", "--port", "0", "--insecure-no-token", "-v", "--", *PID) as process:
+        line = (await read_until(process.stdout, b"\n")).decode()
+        async with connected(line.strip()) as client:
+            await client.get_message()
+            process.terminate()
+            await closing(client)
+        said = (await read_all(process.stderr)).decode()
+    assert re.fullmatch(
+        r"trio-acp: info: connection (\S+) is from 127\.0\.0\.1\n"
+        r"trio-acp: info: connection \1 ended: the bridge was stopped\n",
+        said,
+    )
 
 
 async def test_an_agents_last_words_are_logged_safely() -> None:

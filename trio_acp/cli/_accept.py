@@ -175,7 +175,9 @@ class Doorkeeper:
                 _log.info("refused %s with HTTP status %d", who, refusal[0])
                 await _refuse(request, *refusal)
                 return None
-            return await self._accept(request)
+            bridge = await self._accept(request)
+            _log.info("connection %s is from %s", bridge.name, who)
+            return bridge
         except (trio_websocket.ConnectionClosed, LocalProtocolError) as error:
             _log.info("%s left during the handshake: %s", who, type(error).__name__)
             return None
