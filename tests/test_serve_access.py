@@ -134,15 +134,8 @@ def test_only_the_right_token_ever_yields_101(headers: list[tuple[str, str]]) ->
     """Whatever a request has, its answer begins with 101 exactly if it claims the token, and else with 401."""
 
     async def ask() -> bytes:
-        ours, theirs = memory_stream_pair()
-        head = b""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(token_keeper().serve, theirs)
-            await ours.send_all(request_head(*headers))
-            with trio.fail_after(20):
-                head = await read_head(ours)
-            await trio.aclose_forcefully(ours)
-        return head
+        async with serving(token_keeper()) as url:
+            return await answer_to(url, *headers)
 
     head = trio.run(ask)
     assert (101 if means_the_token(headers) else 401) == status(head)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,11 @@ pytestmark = pytest.mark.concurrency
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Make an authority and a server's files, once."""
     return make_certificates(tmp_path_factory.mktemp("tls"))
+
+
+def open_descriptors() -> int:
+    """Count this process's descriptors."""
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names only
 
 
 def secure(certificates: Certificates) -> ssl.SSLContext:
@@ -169,6 +175,43 @@ async def test_a_client_that_no_longer_reads_is_left_in_time(
         assert 101 == status(await read_head(client))
         began = trio.current_time()
     assert began + 2.0 == trio.current_time()
+
+
+async def test_strangers_leave_nothing_behind(certificates: Certificates) -> None:
+    """After many that were refused, cut or gone in each phase, no descriptor is left, and silent ones starve nobody."""
+    keeper = doorkeeper(ECHO, tls=secure(certificates), token=BearerToken(TOKEN.encode()), max_clients=8)
+    context = certificates.client()
+    bearer = [("Authorization", f"Bearer {TOKEN}")]
+    with trio.fail_after(30):
+        async with serving(keeper) as url:
+            before = open_descriptors()
+            silent = [await trio.open_tcp_stream("127.0.0.1", port_of(url)) for _ in range(4)]
+
+            async def stranger(first: bytes) -> None:
+                async with await trio.open_tcp_stream("127.0.0.1", port_of(url)) as stream:
+                    await stream.send_all(first)
+                    await read_head(stream)
+
+            async def refused() -> None:
+                async with tls_stream(url, context) as stream:
+                    await stream.send_all(request_head())
+                    assert 401 == status(await read_head(stream))
+
+            for _ in range(10):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(stranger, request_head())
+                    nursery.start_soon(stranger, b"\x00" * 20)
+                    nursery.start_soon(refused)
+            dial = dial_websocket(f"wss://localhost:{port_of(url)}/acp", headers=bearer, ssl_context=context)
+            async with dial() as transport:
+                await transport.send("[1]")
+                assert "[1]" == await transport.receive()
+            for stream in silent:
+                await stream.aclose()
+            while True:  # the server's tasks see these ends in their own time
+                if open_descriptors() <= before:
+                    break
+                await trio.sleep(0.01)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
