@@ -186,7 +186,7 @@ async def test_a_planted_secret_is_found_nowhere(
 
 @pytest.mark.parametrize("crash", [False, True])
 async def test_the_commands_show_no_secret(crash: bool, tmp_path: Path, certificates: Certificates) -> None:
-    """Served and prompted as verbose as can be, in JSON, with errors: no output, file or argument list has one."""
+    """Served and prompted as verbose as can be, in JSON, with errors: no output and no file has one."""
     evidence = Evidence()
     token, wrong, store = token_file(tmp_path, TOKEN), tmp_path / "wrong", tmp_path / "store"
     store.mkdir()
@@ -208,9 +208,6 @@ async def test_the_commands_show_no_secret(crash: bool, tmp_path: Path, certific
             done = await run_cli("prompt", "say Hello", "--url", address, "--token-file", str(file), *options)
             evidence.add("output of prompt", done.stdout + done.stderr)
             codes.append(done.returncode)
-        for argv in (await trio.run_process(["ps", "-eo", "ppid,args"], capture_stdout=True)).stdout.splitlines():
-            if argv.split()[0] == str(process.pid).encode():
-                evidence.add("arguments", argv)
         process.terminate()
         evidence.add("output of serve", await read_all(process.stderr))
     evidence.add_files(store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import stat
 from typing import TYPE_CHECKING, Any
 
@@ -187,6 +188,7 @@ def test_another_users_file_is_that_users_business(tmp_path: Path) -> None:
     assert read_token_file(path).admits([(b"authorization", f"Bearer {TOKEN}".encode())], [])
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
 async def test_the_command_that_makes_a_token_makes_one(tmp_path: Path) -> None:
     """The line that messages and the help show yields a file that is taken."""
     path = tmp_path / "token"
