@@ -147,9 +147,8 @@ async def test_a_rejected_token_is_one_line_without_the_token(tmp_path: Path) ->
     assert b"authorization: bearer sesame" in asked[0].lower()
     assert b"x-key: v:1" in asked[0].lower()
     assert 1 == done.returncode
-    assert (
-        f"trio-acp: {url}: the server rejected the WebSocket handshake with HTTP status 401\n" in done.stderr.decode()
-    )
+    said = f"trio-acp: {url}: the server rejected the WebSocket handshake with HTTP status 401: it wants a token, "
+    assert f"{said}and the right one (--token-file)\n" in done.stderr.decode()
     assert b"sesame" not in done.stdout + done.stderr
 
 

@@ -11,6 +11,7 @@ import attrs
 from .._errors import InvalidOption
 from ..acp.runtime import AcpRuntime
 from ._options import header
+from ._tls import client_context
 from ._why import check_url
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def add_backend_options(parser: argparse.ArgumentParser) -> None:
         metavar="'K: V'",
         help="a request header; only with --url; may be repeated",
     )
+    option("--ca-file", type=Path, metavar="FILE", help="trust these certificates, PEM; only with --url wss://...")
 
 
 def find_backend(options: argparse.Namespace) -> Backend:
@@ -60,13 +62,16 @@ def find_backend(options: argparse.Namespace) -> Backend:
     """
     if options.url is None and (options.token_file is not None or options.header):
         options.parser.error("--token-file and --header need --url")
+    if options.ca_file is not None and not (options.url or "").lower().startswith("wss:"):
+        raise InvalidOption("--ca-file needs a --url that begins with wss://", detail="invalid-url")
     if options.url is not None:
         check_url(options.url)
         url, headers, token_file = options.url, options.header, options.token_file
+        trust = None if options.ca_file is None else client_context(options.ca_file)
         return Backend(
             shown=url.partition("?")[0],
             command=None,
-            make_runtime=lambda: AcpRuntime.websocket(url, headers=headers, token_file=token_file),
+            make_runtime=lambda: AcpRuntime.websocket(url, headers=headers, token_file=token_file, ssl_context=trust),
         )
     try:
         argv: list[str] = shlex.split(options.stdio)

@@ -21,6 +21,8 @@ from trio_acp._errors import BackendUnavailable
 from trio_acp._owner import MARK, current_owner, mark
 from trio_acp._service import shielded
 
+from ._redact import redact, secrets_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -42,8 +44,9 @@ class AgentProcess(trio.abc.AsyncResource):
         exited: Set when the process has exited and its group was killed.
     """
 
-    def __init__(self, process: trio.Process, *, close_timeout: float) -> None:
+    def __init__(self, process: trio.Process, *, close_timeout: float, secrets: Sequence[str] = ()) -> None:
         self._process = process
+        self._secrets = secrets
         self._close_timeout = close_timeout
         # All three were asked for, so they are there.
         self.stdin = cast("trio.abc.SendStream", process.stdin)
@@ -57,8 +60,12 @@ class AgentProcess(trio.abc.AsyncResource):
 
     @property
     def stderr_tail(self) -> str:
-        """The last 8 KiB of what the process wrote to its standard error."""
-        return self._tail.decode(errors="replace")
+        """The last 8 KiB of what the process wrote to its standard error, without the secrets of its environment."""
+        return self.redacted(self._tail.decode(errors="replace"))
+
+    def redacted(self, said: str) -> str:
+        """Return what the process wrote, without the secrets of its environment."""
+        return redact(said, self._secrets)
 
     async def watch_exit(self) -> None:
         """Reap the process when it exits, and kill what is left of its group; cancelled, it stops watching."""
@@ -77,7 +84,7 @@ class AgentProcess(trio.abc.AsyncResource):
                     *lines, unfinished = (unfinished + data).split(b"\n")
                     unfinished = unfinished[-_TAIL:]
                     for line in lines:
-                        _log.debug("agent %d: %s", self.pid, line.decode(errors="replace"))
+                        _log.debug("agent %d: %s", self.pid, self.redacted(line.decode(errors="replace")))
         self._tail_complete.set()
         await trio.lowlevel.checkpoint()
 
@@ -142,6 +149,7 @@ async def open_agent_process(
         BackendUnavailable: it cannot be started; `detail` and the message say why.
     """
     program = argv[0]
+    inherited = os.environ if env is None else env
     try:
         process = await trio.lowlevel.open_process(
             list(argv),
@@ -149,7 +157,7 @@ async def open_agent_process(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=cwd,
-            env={**(os.environ if env is None else env), MARK: mark(current_owner(""))},
+            env={**inherited, MARK: mark(current_owner(""))},
             start_new_session=True,
         )
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -158,4 +166,4 @@ async def open_agent_process(
         raise BackendUnavailable(f"there is no program {program!r}", detail="no-such-program") from error
     except OSError as error:
         raise BackendUnavailable(f"cannot start {program!r}: {error.strerror}", detail="cannot-start") from error
-    return AgentProcess(process, close_timeout=close_timeout)
+    return AgentProcess(process, close_timeout=close_timeout, secrets=secrets_of(inherited))
