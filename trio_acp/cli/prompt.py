@@ -18,15 +18,16 @@ from .._events import PermissionAnswered
 from .._limits import Limits, Settings
 from .._manager import open_session_manager
 from .._outcomes import Completed, Failed, Outcome, Stopped, TimedOut
-from .._permissions import AllowAll, DenyAll
 from .._service import shielded
 from ..stores import MemoryStore, SQLiteStore
+from ._asking import ask_at_terminal, can_ask
 from ._backend import add_backend_options, find_backend
 from ._exits import DENIED, ERROR, OK, TIMEOUT, exit_code
 from ._formats import WRITERS, Writer
 from ._logging import log_to_stderr
 from ._options import Commands, add_command, seconds
 from ._output import Output, complain
+from ._policy import add_permission_option, make_policy
 from ._signals import run
 from ._store import add_store_option, default_store
 from ._text import one_line
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from .._manager import SessionManager
     from .._records import Mode
-    from ..abc import SessionStore
+    from ..abc import PermissionPolicy, SessionStore
     from ..acp.runtime import AcpRuntime
 
 _DESCRIPTION = """\
@@ -48,8 +49,8 @@ Without --session the agent gets a session of its own, which is closed
 afterwards.  With it the session of that name is resumed, or created.
 
 Standard output has the agent's text; standard error has, in short lines, what
-it does meanwhile.  An agent may do nothing that it has to ask for, unless
---permissions says otherwise.
+it does meanwhile.  What the agent has to ask for, you are asked; where there is
+no terminal, it is denied.
 """
 _EXAMPLES = """\
 examples:
@@ -95,12 +96,7 @@ def add_parser(commands: Commands) -> None:
         help="seconds that it may take; then the agent is stopped, which takes up to 3 more",
     )
     add_store_option(parser)
-    option(
-        "--permissions",
-        choices=("deny", "approve-all"),
-        default="deny",
-        help="what the agent is answered when it asks (default: deny)",
-    )
+    add_permission_option(parser)
     option("--format", choices=tuple(WRITERS), default="text", help="text (default); json lines; quiet: only the text")
     option("-v", "--verbose", action="store_true", help="tell on standard error what went on")
 
@@ -138,7 +134,7 @@ def prompt(options: argparse.Namespace) -> int:
         cwd=str(cwd),
         settings=Settings(limits=limits, max_buffered=_MAX_BUFFERED),
         store=MemoryStore() if options.session is None else SQLiteStore(options.store or default_store()),
-        approve=options.permissions == "approve-all",
+        policy=make_policy(options, ask=ask_at_terminal(Output.stderr()) if can_ask() else None),
         writer=writer,
         why=functools.partial(why, command=backend.command, limits=limits, timeout=options.timeout),
     )
@@ -168,7 +164,7 @@ class _Job:
     cwd: str
     settings: Settings
     store: SessionStore
-    approve: bool
+    policy: PermissionPolicy
     writer: Writer
     why: Callable[[AcpError], str]
     complaint: str | None = None
@@ -177,9 +173,8 @@ class _Job:
 
 async def _run(job: _Job) -> int:
     """Open a manager for one turn.  If cancelled, the turn is stopped within its cleanup budget."""
-    policy = AllowAll() if job.approve else DenyAll()
     async with open_session_manager(
-        {_AGENT: job.make_runtime()}, store=job.store, settings=job.settings, permissions=policy
+        {_AGENT: job.make_runtime()}, store=job.store, settings=job.settings, permissions=job.policy
     ) as manager:
         try:
             outcome = await _turn(job, manager)
@@ -201,7 +196,7 @@ async def _turn(job: _Job, manager: SessionManager) -> Outcome:
         left = max(job.settings.limits.turn - (trio.current_time() - began), 0.001)
         async with session.turn(job.text, timeout=left) as turn:
             async for event in turn:
-                if isinstance(event, PermissionAnswered) and event.decision != "allow" and not job.approve:
+                if isinstance(event, PermissionAnswered) and event.decision != "allow":
                     job.refused = event
                 await job.writer.show(event)
     except TurnTimedOut as error:
