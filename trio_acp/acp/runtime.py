@@ -284,7 +284,7 @@ class AcpRuntime(RuntimeControls):
     def _start_link(self) -> Link:
         if self._nursery is None:
             raise RuntimeError("this runtime has not been entered: give it to open_session_manager()")
-        link = Link()
+        link = Link(self.on_audit)
         self._links.add(link)
         self._nursery.start_soon(self._run_link, link, name="trio_acp link")
         return link
@@ -300,7 +300,9 @@ class AcpRuntime(RuntimeControls):
         answer = await link.connection.call("session/new", request, NewSessionResponse, on_late=link.close_late)
         if answer.session_id in link.sessions:
             raise SessionInitFailed(f"the agent gave a new session the id of an open one: {answer.session_id!r}")
-        session = link.sessions[answer.session_id] = AgentSession(link.connection, answer.session_id, key)
+        session = link.sessions[answer.session_id] = AgentSession(
+            link.connection, answer.session_id, key, link.on_audit
+        )
         session.modes, session.config = answer.modes, answer.config_options
         return session
 
@@ -310,7 +312,7 @@ class AcpRuntime(RuntimeControls):
         if holder is not None and holder.key != key:
             # An agent that numbers its sessions anew in each process has given the id that we remember to another.
             raise SessionInitFailed(f"{session_id!r} of the agent is open as {holder.key!r}", detail="resume-failed")
-        session = AgentSession(link.connection, session_id, key)
+        session = AgentSession(link.connection, session_id, key, link.on_audit)
         # Entered before it is asked for: a handle that had the id must not close it at the agent any more.
         link.sessions[session_id] = session
         try:
