@@ -101,19 +101,17 @@ class Appender(Generic[T]):
                 self._stopped.set()
                 return
 
-    def hurry(self) -> None:
-        """Try once more to write all that waits, at once, and take the time for nothing else."""
+    def finish(self) -> None:
+        """Try once more to write all that waits, at once; see `finished`."""
         self._hurry.set()
         self._news.set()
 
-    async def finish(self, deadline: float) -> None:
-        """Have everything written that waits; what cannot be, or not by `deadline`, is lost.
+    async def finished(self) -> None:
+        """Wait until that was tried.  If cancelled, it goes on as long as `run` does."""
+        await self._stopped.wait()
 
-        If cancelled, so is what was not written yet.
-        """
-        self.hurry()
-        with trio.move_on_at(deadline):
-            await self._stopped.wait()
+    def give_up(self) -> None:
+        """Say how much was not written, if anything."""
         if self._waiting:
             self.lost += len(self._waiting)
             _log.error("the %s lacks its last %d records", self._name, len(self._waiting))

@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
-import trio
 
 from ._appender import Appender
 from ._audit import AuditRecord, sha256_of
@@ -190,8 +189,9 @@ async def recording(
             yield recorder
         finally:
             with shielded(patience):
-                deadline = trio.current_time() + patience
                 for appender in appenders:
-                    appender.hurry()
+                    appender.finish()
                 for appender in appenders:
-                    await appender.finish(deadline)
+                    await appender.finished()
+            for appender in appenders:
+                appender.give_up()
