@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from .._errors import InvalidOption
+from .._errors import InvalidOption, StoreError
 from .._transcript import TranscriptEntry
 from ..abc import Transcript
 from ._file import DatabaseFile
@@ -159,7 +159,10 @@ def _drop(execute: Execute, turn: str) -> None:
 
 def _from_row(row: tuple[Any, ...]) -> TranscriptEntry:
     session, turn, seq, time, kind, body = row
-    value = json.loads(body)
+    try:
+        value = json.loads(body)
+    except ValueError as error:
+        raise StoreError(f"entry {seq} of turn {turn!r} in the transcript cannot be read: {error}") from error
     if not isinstance(value, dict):
-        raise ValueError("an entry of the transcript is no JSON object")
+        raise StoreError(f"entry {seq} of turn {turn!r} in the transcript cannot be read: it is no JSON object")
     return TranscriptEntry(session=session, turn=turn, seq=seq, time=time, kind=kind, body=value)
