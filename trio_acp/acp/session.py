@@ -28,7 +28,7 @@ from .schema import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._events import ConfigOption
+    from .._events import ConfigOption, Event
     from ..abc import Decision, EventSink, TurnRequest
     from .connection import Connection
     from .pending import PendingReply
@@ -77,6 +77,7 @@ class AgentSession:
         self._tool_calls: dict[str, ToolCall] = {}
         self._permissions: dict[RequestId, _Question] = {}
         self._on_audit = on_audit
+        self.on_replay: Callable[[Event], None] | None = None  # hears what comes while no turn runs
 
     @property
     def unanswered(self) -> bool:
@@ -131,7 +132,8 @@ class AgentSession:
         """Turn an update into an event of the running turn; False if there is none, or its prompt is not sent yet."""
         running = self._sink is not None and self._pending is not None and self._pending.sent
         # Between turns nobody reads, but what the session's options are now must be known for the next one.
-        if not running and not (isinstance(raw, dict) and raw.get("sessionUpdate") in _KEPT_UPDATES):
+        kept = self.on_replay is not None or (isinstance(raw, dict) and raw.get("sessionUpdate") in _KEPT_UPDATES)
+        if not running and not kept:
             return False
         malformed = self.connection.ignored["malformed-update"]
         event = structure_update(raw, on_invalid=self._on_invalid)
@@ -141,13 +143,14 @@ class AgentSession:
             self.config = event.options
         elif isinstance(event, ModeChanged) and self.modes is not None:
             self.modes = attrs.evolve(self.modes, current_mode_id=event.mode_id)
-        if not running or self._sink is None:
-            return True
         if isinstance(event, ToolCallUpdate):
             event = event.merged_into(self._tool_calls.get(event.id))
         if isinstance(event, ToolCall):
             self._tool_calls[event.id] = event
-        self._sink.send(event, size)
+        if running and self._sink is not None:
+            self._sink.send(event, size)
+        elif self.on_replay is not None:
+            self.on_replay(event)
         return True
 
     def _on_invalid(self, error: InvalidMessage) -> None:
