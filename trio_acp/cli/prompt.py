@@ -27,6 +27,7 @@ from ._formats import WRITERS, Writer
 from ._logging import log_to_stderr
 from ._options import Commands, add_command, seconds
 from ._output import Output, complain
+from ._record import add_record_option, make_audit, make_transcript
 from ._signals import run
 from ._store import add_store_option, default_store
 from ._text import one_line
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from .._manager import SessionManager
     from .._records import Mode
-    from ..abc import SessionStore
+    from ..abc import AuditLog, SessionStore, Transcript
     from ..acp.runtime import AcpRuntime
 
 _DESCRIPTION = """\
@@ -95,6 +96,7 @@ def add_parser(commands: Commands) -> None:
         help="seconds that it may take; then the agent is stopped, which takes up to 3 more",
     )
     add_store_option(parser)
+    add_record_option(parser)
     option(
         "--permissions",
         choices=("deny", "approve-all"),
@@ -115,6 +117,8 @@ def prompt(options: argparse.Namespace) -> int:
     fail = options.parser.error
     if options.store is not None and options.session is None:
         fail("--store needs --session")
+    if options.record and options.session is None:
+        fail("--record needs --session")
     if options.session is not None and not options.session.strip():
         fail("--session needs a name")
     cwd = Path(options.cwd or ".").resolve()
@@ -130,6 +134,7 @@ def prompt(options: argparse.Namespace) -> int:
     limits = Limits()
     if options.timeout is not None:
         limits = attrs.evolve(limits, turn=options.timeout, setup=min(limits.setup, options.timeout))
+    path = options.store or default_store()
     writer = WRITERS[options.format](Output.stdout(), Output.stderr())
     job = _Job(
         text=text,
@@ -137,7 +142,9 @@ def prompt(options: argparse.Namespace) -> int:
         key=options.session,
         cwd=str(cwd),
         settings=Settings(limits=limits, max_buffered=_MAX_BUFFERED),
-        store=MemoryStore() if options.session is None else SQLiteStore(options.store or default_store()),
+        store=MemoryStore() if options.session is None else SQLiteStore(path),
+        audit=None if options.session is None else make_audit(path),
+        transcript=make_transcript(options, path),
         approve=options.permissions == "approve-all",
         writer=writer,
         why=functools.partial(why, command=backend.command, limits=limits, timeout=options.timeout),
@@ -168,6 +175,8 @@ class _Job:
     cwd: str
     settings: Settings
     store: SessionStore
+    audit: AuditLog | None
+    transcript: Transcript | None
     approve: bool
     writer: Writer
     why: Callable[[AcpError], str]
@@ -179,7 +188,12 @@ async def _run(job: _Job) -> int:
     """Open a manager for one turn.  If cancelled, the turn is stopped within its cleanup budget."""
     policy = AllowAll() if job.approve else DenyAll()
     async with open_session_manager(
-        {_AGENT: job.make_runtime()}, store=job.store, settings=job.settings, permissions=policy
+        {_AGENT: job.make_runtime()},
+        store=job.store,
+        audit=job.audit,
+        transcript=job.transcript,
+        settings=job.settings,
+        permissions=policy,
     ) as manager:
         try:
             outcome = await _turn(job, manager)
