@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import trio
 
-from .._errors import AcpError, SessionInUse, TurnFailed, UsageError
+from .._errors import AcpError, BackendUnavailable, SessionInUse, TurnFailed, UsageError
 from .._events import UserText
+from .._limits import Limits
 from .._owner import is_alive
 from .._service import shielded
 from .._transcript import TranscriptEntry, event_value
 from ..abc import EnsureRequest
+from ._backend import find_backend
+from ._why import why
 
 if TYPE_CHECKING:
     import argparse
@@ -33,9 +36,18 @@ _QUIET: Final = 0.5
 """Seconds without a word after which a replay is over: some agents send it behind their answer."""
 
 
-def has_backend(options: argparse.Namespace) -> bool:
-    """Whether the options name an agent."""
-    return any(getattr(options, name, None) is not None for name in ("url", "stdio", "agent"))
+def optional_backend(options: argparse.Namespace) -> Backend | None:
+    """Return the agent that the options name, if they name one.
+
+    Raises:
+        InvalidOption: an option has a value that it cannot have.
+        SystemExit: options do not go together.
+    """
+    if any(getattr(options, name, None) is not None for name in ("url", "stdio", "agent")):
+        return find_backend(options)
+    if options.token_file is not None or options.header:
+        options.parser.error("--token-file and --header need --url")
+    return None
 
 
 @attrs.define
@@ -76,7 +88,11 @@ async def opened(backend: Backend, record: SessionRecord, *, replay: bool = Fals
     async with runtime:
         handle: AcpHandle | None = None
         with trio.move_on_after(OPEN_SECONDS):
-            handle = await runtime.ensure_session(request)
+            try:
+                handle = await runtime.ensure_session(request)
+            except BackendUnavailable as error:
+                words = why(error, command=backend.command, limits=Limits(), timeout=None)
+                raise BackendUnavailable(words, detail=error.detail) from error
         if handle is None:
             raise TurnFailed(f"the agent did not answer within {OPEN_SECONDS:g} s", detail="setup-timeout")
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import attrs
 import trio
 
-from .._errors import SessionMissing, StoreError
+from .._errors import InvalidOption, SessionMissing, StoreError
 from .._keys import canonical_key
 from .._limits import Settings
 from .._owner import is_alive
@@ -34,8 +34,14 @@ PATIENCE: Final = 10.0
 
 
 def store_path(options: argparse.Namespace) -> Path:
-    """Return the store's file, which need not exist."""
+    """Return the store's file, which need not exist.
+
+    Raises:
+        InvalidOption: it is a directory.
+    """
     path: Path = (options.store or default_store()).expanduser()
+    if path.is_dir():
+        raise InvalidOption(f"--store {path} is a directory; name the file in it", detail="invalid-path")
     return path
 
 
@@ -67,8 +73,11 @@ async def stored_session(path: Path, key: str) -> SessionRecord:
     """Return one session.
 
     Raises:
+        InvalidOption: the name is empty.
         SessionMissing: there is none of this name; the message has the nearest names.
     """
+    if not key.strip():
+        raise InvalidOption("KEY is empty; trio-acp sessions list shows all", detail="empty-key")
     sessions = {record.key: record for record in await stored_sessions(path)}
     wanted = canonical_key(key, Settings())
     if wanted in sessions:

@@ -26,15 +26,19 @@ def width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
 
 
-def table(titles: Sequence[str], rows: Iterable[Sequence[str]], columns: int) -> list[str]:
-    """Return the lines of a table, its titles first; only the last column is cut to fit, at its beginning."""
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]], columns: int, *, keep_end: bool = False) -> list[str]:
+    """Return the lines of a table, its titles first; only the last column is cut to fit.
+
+    Args:
+        keep_end: Cut its beginning: the end of a path tells more.
+    """
     cells = [list(titles), *([one_line(cell) for cell in row] for row in rows)]
     widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
     room = max(_LEAST, columns - sum(widths[:-1]) - _GAP * (len(widths) - 1))
     lines = []
     for *first, last in cells:
         padded = [_padded(cell, wanted + _GAP) for cell, wanted in zip(first, widths, strict=False)]
-        lines.append(("".join(padded) + cut(last, room)).rstrip())
+        lines.append(("".join(padded) + cut(last, room, keep_end=keep_end)).rstrip())
     return lines
 
 
@@ -45,13 +49,13 @@ def values(pairs: Iterable[tuple[str, str]]) -> list[str]:
     return [_padded(name, widest + _GAP) + one_line(value) for name, value in shown]
 
 
-def cut(text: str, room: int) -> str:
-    """Return the end of a text that is too long, which tells more of a path than its beginning."""
+def cut(text: str, room: int, *, keep_end: bool = False) -> str:
+    """Return a text in so many columns, an ellipsis in place of what does not fit."""
     if width(text) <= room:
         return text
     while width(text) > room - 1:
-        text = text[1:]
-    return f"…{text}"
+        text = text[1:] if keep_end else text[:-1]
+    return f"…{text}" if keep_end else f"{text}…"
 
 
 def _padded(text: str, wanted: int) -> str:

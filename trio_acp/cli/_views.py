@@ -37,7 +37,7 @@ def session_table(records: Sequence[SessionRecord], now: float, columns: int) ->
         )
         for record in records
     ]
-    return table(("SESSION", "STATE", "ACTIVE", "OPEN IN", "DIRECTORY"), rows, columns)
+    return table(("SESSION", "STATE", "ACTIVE", "OPEN IN", "DIRECTORY"), rows, columns, keep_end=True)
 
 
 def session_lines(record: SessionRecord, entries: Sequence[TranscriptEntry], now: float) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import time
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING
 from .._errors import StoreError
 from .._manager import open_session_manager
 from ..stores import SQLiteStore, SQLiteTranscript
-from ._ask import has_backend, opened, replay_of
-from ._backend import add_backend_options, find_backend
+from ._ask import opened, optional_backend, replay_of
+from ._backend import add_backend_options
 from ._exits import ERROR, OK
 from ._export import EXPORTS
 from ._files import write_private
@@ -26,7 +27,6 @@ from ._text import one_line
 from ._views import session_lines, session_table
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Awaitable, Callable
 
 _DESCRIPTION = """\
@@ -68,7 +68,7 @@ def add_parser(commands: Commands) -> None:
         "show",
         _show,
         "show one session",
-        "Show what is stored of a session.",
+        "Show what is stored of the session KEY.",
         "trio-acp sessions show refactoring",
     )
     _add_key(shown)
@@ -80,7 +80,8 @@ def add_parser(commands: Commands) -> None:
         "close",
         _close,
         "end a session's conversation",
-        "End a session's conversation: the next prompt of it begins a new one.\nGiven an agent, that is told so too.",
+        "End the conversation of the session KEY: its next prompt begins a new one.\n"
+        "The agent, if named, is told so too.",
         'trio-acp sessions close refactoring --forget --stdio "gemini --acp"',
     )
     _add_key(closed)
@@ -93,11 +94,14 @@ def add_parser(commands: Commands) -> None:
         "export",
         _export,
         "write a session's conversation as a document",
-        "Write what was recorded of a session; what was not, an agent may replay.",
+        "Write what was recorded of the session KEY.  Where nothing was, the agent, if\n"
+        "named, is asked to replay it; trio-acp prompt --record records.",
         'trio-acp sessions export refactoring --stdio "gemini --acp"',
     )
     _add_key(exported)
-    exported.add_argument("--format", choices=tuple(EXPORTS), default="markdown", help="markdown (default) or jsonl")
+    exported.add_argument(
+        "--format", choices=tuple(EXPORTS), default="markdown", metavar="FORM", help="markdown (default) or jsonl"
+    )
     exported.add_argument("--output", type=Path, metavar="FILE", help="where to (default: standard output)")
     add_store_option(exported)
     add_backend_options(exported, required=False)
@@ -116,17 +120,20 @@ def _add(
         name,
         lambda options: run(functools.partial(command, options)),
         summary=summary,
+        usage=f"trio-acp sessions {name} {'' if name == 'list' else 'KEY '}[options]",
         description=description,
         examples=f"example:\n  {example}\n",
     )
 
 
 def _add_key(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("key", metavar="KEY", help="the session's name")
+    parser.add_argument("key", metavar="KEY", help=argparse.SUPPRESS)  # the usage has it, and the description
 
 
 def _add_format(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="text (default), or json lines")
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", metavar="FORM", help="text (default), or json lines"
+    )
 
 
 async def _list(options: argparse.Namespace) -> int:
@@ -155,10 +162,11 @@ async def _show(options: argparse.Namespace) -> int:
 
 
 async def _close(options: argparse.Namespace) -> int:
+    backend = optional_backend(options)
     path = store_path(options)
     record = await stored_session(path, options.key)
-    if has_backend(options) and record.session_id is not None:
-        async with opened(find_backend(options), record):
+    if backend is not None and record.session_id is not None:
+        async with opened(backend, record):
             pass  # leaving closes it
     async with open_session_manager({}, store=SQLiteStore(path), recover=False) as manager:
         await manager.session(record.key).close(forget=options.forget, discard=not options.forget)
@@ -173,18 +181,19 @@ async def _close(options: argparse.Namespace) -> int:
 
 
 async def _export(options: argparse.Namespace) -> int:
+    backend = optional_backend(options)
     path = store_path(options)
     record = await stored_session(path, options.key)
     entries = await recorded(path, record.key)
-    if not entries and has_backend(options):
-        entries = await replay_of(find_backend(options), record)
+    if not entries and backend is not None:
+        entries = await replay_of(backend, record)
         if not entries:
             complain(f"nothing was recorded of session {one_line(record.key)!r}, and the agent replays nothing")
             return ERROR
     if not entries:
         complain(
-            f"nothing was recorded of session {one_line(record.key)!r}; record it with: trio-acp prompt --record, "
-            "or name its agent, which may replay it"
+            f"nothing was recorded of session {one_line(record.key)!r}; name its agent, which may replay it, "
+            "or record from now on: trio-acp prompt --session KEY --record"
         )
         return ERROR
     document = EXPORTS[options.format](record, entries)

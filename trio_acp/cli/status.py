@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import time
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .._errors import TurnFailed
-from ._ask import OPEN_SECONDS, has_backend, opened
-from ._backend import add_backend_options, find_backend
+from ._ask import OPEN_SECONDS, opened, optional_backend
+from ._backend import add_backend_options
 from ._exits import OK
 from ._json import json_line
 from ._options import Commands, add_command
@@ -31,16 +32,16 @@ from ._views import (
 )
 
 if TYPE_CHECKING:
-    import argparse
     from pathlib import Path
 
     from .._records import SessionRecord
     from ..abc import Capabilities, RuntimeStatus
+    from ._backend import Backend
 
 _DESCRIPTION = """\
-Tell how a session is: who has it open, its last error, tasks and permissions;
-without KEY, how all of them are.  The store is read, and no agent started;
-given an agent, that resumes the session of KEY and is asked too.
+Tell how the session KEY is: who has it open, its last error, its tasks and
+permissions; without KEY, how all are.  The store is read, and no agent is
+started; the agent, if named, resumes the session and is asked too.
 """
 _EXAMPLE = """\
 example:
@@ -54,21 +55,25 @@ def add_parser(commands: Commands) -> None:
         commands,
         "status",
         lambda options: run(functools.partial(_status, options)),
+        usage="trio-acp status [KEY] [options]",
         summary="tell how stored sessions are",
         description=_DESCRIPTION,
         examples=_EXAMPLE,
     )
-    parser.add_argument("key", metavar="KEY", nargs="?", help="the session's name")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="text (default), or a line of json")
+    parser.add_argument("key", metavar="KEY", nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", metavar="FORM", help="text (default), or a line of json"
+    )
     add_store_option(parser)
     add_backend_options(parser, required=False)
 
 
 async def _status(options: argparse.Namespace) -> int:
-    if options.key is None and has_backend(options):
+    backend = optional_backend(options)
+    if options.key is None and backend is not None:
         options.parser.error("which session the agent is to be asked about: KEY is missing")
     path = store_path(options)
-    text = await _of_store(options, path) if options.key is None else await _of_session(options, path)
+    text = await _of_store(options, path) if options.key is None else await _of_session(options, path, backend)
     await Output.stdout().write(text)
     return OK
 
@@ -80,11 +85,11 @@ async def _of_store(options: argparse.Namespace, path: Path) -> str:
     return "\n".join([*store_lines(path, records, done), *task_lines(done, time.time(), screen_width()), ""])
 
 
-async def _of_session(options: argparse.Namespace, path: Path) -> str:
+async def _of_session(options: argparse.Namespace, path: Path, backend: Backend | None) -> str:
     record = await stored_session(path, options.key)
     entries, done = await recorded(path, record.key), await tasks(path, record.key)
     answers = await audited(path, record.key)
-    asked = await _ask(options, record) if has_backend(options) else None
+    asked = None if backend is None else await _ask(backend, record)
     if options.format == "json":
         value = session_value(record) | {"recorded_turns": len({entry.turn for entry in entries})}
         value |= {"tasks": list(map(task_value, done)), "permissions": list(map(audit_value, answers))}
@@ -94,8 +99,8 @@ async def _of_session(options: argparse.Namespace, path: Path) -> str:
     return "\n".join([*lines, *audit_lines(answers, now, columns), *task_lines(done, now, columns), ""])
 
 
-async def _ask(options: argparse.Namespace, record: SessionRecord) -> tuple[RuntimeStatus, Capabilities]:
-    async with opened(find_backend(options), record) as session:
+async def _ask(backend: Backend, record: SessionRecord) -> tuple[RuntimeStatus, Capabilities]:
+    async with opened(backend, record) as session:
         with trio.move_on_after(OPEN_SECONDS):
             return await session.runtime.status(session.handle), await session.runtime.capabilities(session.handle)
         raise TurnFailed(f"the agent did not answer within {OPEN_SECONDS:g} s", detail="setup-timeout")
