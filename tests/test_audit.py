@@ -138,6 +138,15 @@ async def test_every_answer_names_its_rule(
     assert 1 == told(agent).total()
 
 
+async def test_an_agent_puts_no_text_of_any_length_on_record(autojump_clock: trio.testing.MockClock) -> None:
+    """What it calls a session that does not exist is cut."""
+    log = MemoryAudit()
+    async with audited(ScriptedAgent(), log) as session:
+        await session.prompt(f"{raw(1, 'x' * 10_000)}\nsleep 1")
+    [record] = await log.list()
+    assert "x" * 300 == record.session_id
+
+
 async def test_a_stopped_turn_leaves_one_record_for_each_open_question(autojump_clock: trio.testing.MockClock) -> None:
     """What the policy says after the cancel is not on record, nor is it told: the agent was answered already."""
     agent, log, policy = ScriptedAgent(), MemoryAudit(), Policy([("allow", 3.0)])

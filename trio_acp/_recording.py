@@ -37,6 +37,8 @@ MAX_AUDITED: Final = 100_000
 """Records that may wait for the audit log."""
 MAX_RECORDED: Final = 16 * 2**20
 """Characters that may wait for the transcript."""
+MAX_TEXT: Final = 300
+"""Characters of an audit record's rule, and of its session id."""
 LINGER: Final = 0.25
 """Seconds that pieces of text are collected before they are written; so much of a turn is lost with the process."""
 
@@ -69,6 +71,8 @@ class Recorder:
         """Record a decision at a wall-clock time, and tell the instrument, if there is one."""
         told = attrs.asdict(event)
         title = told.pop("title")
+        for name in ("rule", "session_id"):  # an agent may call anything a session id
+            told[name] = told[name] and told[name][:MAX_TEXT]
         record = AuditRecord(id=uuid.uuid4().hex, time=now, owner=owner, title_sha256=sha256_of(title), **told)
         if self.audits is not None:
             self.audits.add(record)
