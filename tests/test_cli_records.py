@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -134,6 +135,13 @@ def test_a_document_says_how_each_turn_ended(outcome: trio_acp.Outcome, expected
     assert as_markdown(RECORD, told).endswith(f"> **You:** a\n>\n> b\n\n{expected}\n")
     lossy = as_markdown(RECORD, entries(body | {"missing_events": 3}))
     assert "; 3 events are missing*" in lossy
+
+
+@pytest.mark.parametrize(("time", "expected"), [(5.0, True), (0.0, False)])
+def test_a_turn_without_an_end_is_told(time: float, expected: bool) -> None:
+    """It runs, or its process was killed; of what was replayed no end is known anyway."""
+    [told] = entries({"type": "prompt", "text": "a"})
+    assert expected == ("Its end was not recorded" in as_markdown(RECORD, [attrs.evolve(told, time=time)]))
 
 
 def test_attachments_are_listed_below_the_prompt() -> None:

@@ -64,6 +64,8 @@ def _turn(number: int, entries: Sequence[TranscriptEntry]) -> Iterator[str]:
                 yield "\n".join(_tool(last[body.get("id")]) for body in bodies)
             case _:
                 yield from filter(None, map(_other, bodies))
+    if when and entries[-1].kind != "outcome":
+        yield "*Its end was not recorded: it runs, or was interrupted*"
 
 
 def _once(entries: Iterable[TranscriptEntry]) -> Iterator[Mapping[str, Any]]:

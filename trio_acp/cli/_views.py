@@ -105,7 +105,10 @@ def store_lines(path: Path, records: Sequence[SessionRecord], tasks: Sequence[Ta
     pairs = [
         ("store", f"{path} ({size})"),
         ("sessions", f"{len(records)}: {counts}" if records else "none"),
-        ("open in", ", ".join(f"{owner} ({count})" for owner, count in sorted(owners.items()))),
+        (
+            "open in",
+            ", ".join(f"{owner}: {count} session{'s' * (count > 1)}" for owner, count in sorted(owners.items())),
+        ),
         ("tasks", f"{open_tasks} running, {len(tasks) - open_tasks} ended" if tasks else ""),
     ]
     pairs += [
