@@ -115,6 +115,26 @@ def test_the_transcript_has_what_the_consumer_saw(steps: list[str], stop: float 
     assert ["prompt", "outcome"] == [entries[0].kind, entries[-1].kind]
 
 
+async def test_a_text_goes_on_in_a_new_entry_once_it_was_written(autojump_clock: trio.testing.MockClock) -> None:
+    """Pieces that come together are one entry; what was written already stays as it is."""
+    kept = MemoryTranscript()
+    async with recorded(kept) as session:
+        await session.prompt("say a; say b; sleep 1; say c; think d; say e")
+    assert ["ab", "c", "d", "e"] == [one.body["text"] for one in kept.entries.values() if one.kind == "event"]
+
+
+async def test_what_was_written_makes_room(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The buffer bounds what waits, not what was ever said."""
+    monkeypatch.setattr(_recording, "MAX_RECORDED", 3000)
+    kept = MemoryTranscript()
+    async with recorded(kept) as session:
+        await session.prompt("; ".join(["big 1000; sleep 1"] * 20))
+    assert 20_000 == sum(len(one.body["text"]) for one in kept.entries.values() if one.kind == "event")
+    assert "missing_events" not in list(kept.entries.values())[-1].body
+
+
 @pytest.mark.parametrize(
     ("script", "expected"),
     [
@@ -278,7 +298,11 @@ def test_the_oldest_turns_are_dropped_whole(
 
     trio.run(run)
     with closing(sqlite3.connect(path)) as connection:
-        [(size,)] = connection.execute("SELECT total(size) FROM transcript_turns").fetchall() if order else [(0,)]
+        rows = size = 0
+        if order:
+            [(size,)] = connection.execute("SELECT total(size) FROM transcript_turns").fetchall()
+            [(rows,)] = connection.execute("SELECT count(*) FROM transcript").fetchall()
+        assert rows == sum(map(len, model.values()))
         assert size == sum(map(cost, model.values())) <= most
 
 
