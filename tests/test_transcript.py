@@ -115,9 +115,12 @@ def test_the_transcript_has_what_the_consumer_saw(steps: list[str], stop: float 
     assert ["prompt", "outcome"] == [entries[0].kind, entries[-1].kind]
 
 
-async def test_a_text_goes_on_in_a_new_entry_once_it_was_written(autojump_clock: trio.testing.MockClock) -> None:
-    """Pieces that come together are one entry; what was written already stays as it is."""
-    kept = MemoryTranscript()
+@pytest.mark.parametrize("seconds", [0.0, 1.5, 1000.0])
+async def test_a_text_goes_on_in_a_new_entry_once_it_was_written(
+    seconds: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Pieces that come together are one entry; what was written, or is being written, stays as it is."""
+    kept = MemoryTranscript(seconds)
     async with recorded(kept) as session:
         await session.prompt("say a; say b; sleep 1; say c; think d; say e")
     assert ["ab", "c", "d", "e"] == [one.body["text"] for one in kept.entries.values() if one.kind == "event"]
