@@ -31,7 +31,9 @@ LAYERS: Final = (
     (
         "leaves",
         (
+            "_appender",
             "_attachments",
+            "_audit",
             "_errors",
             "_events",
             "_limits",
@@ -39,6 +41,7 @@ LAYERS: Final = (
             "_records",
             "_tasks",
             "_trace",
+            "_transcript",
             "_service",
             "_calls",
             "_owner",
@@ -81,10 +84,12 @@ LAYERS: Final = (
             "_ensure",
             "_evictor",
             "_operations",
+            "_recording",
             "_recovery",
             "_refresh",
             "_requests",
             "_resolve",
+            "_shutdown",
             "_turn",
             "_turn_state",
             "_typed_store",
@@ -263,7 +268,7 @@ SAFE_IN_CLEANUP: Final = {
     "_close_now",
     "_force",
     "_break",
-    "_shut_down",  # shields each of its steps
+    "shut_down",  # shields each of its steps
 }
 
 

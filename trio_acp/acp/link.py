@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from .._audit import AuditEvent
 from .._errors import (
     AcpError,
     AuthenticationRequired,
@@ -42,7 +43,7 @@ from .schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .._records import ProcessGroup
     from ..abc import Dial, Transport
@@ -72,9 +73,11 @@ class Link:
         sessions: The agent's sessions that are open on it, by ACP session id.
         poisoned: Ids of sessions that owe an answer here and are not used here again.
         retired: It serves the sessions it has, and gets no new ones.
+        on_audit: Told of each answer to a request for permission; see `abc.Runtime`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_audit: Callable[[AuditEvent], None] | None = None) -> None:
+        self.on_audit = on_audit
         self.ready = trio.Event()
         self.closed = trio.Event()
         self.processes: tuple[ProcessGroup, ...] = ()
@@ -247,12 +250,20 @@ class Link:
         try:
             asked = structure(RequestPermissionRequest, params, at="$.params")
         except InvalidMessage as error:
+            self._turned_away("the request makes no sense", None, "")
             raise RequestRefused(ErrorCode.INVALID_PARAMS, str(error)) from error
         session = self.sessions.get(asked.session_id)
         if session is None:
             self.connection.count("permission-of-unknown-session")
+            self._turned_away("there is no such session", asked.session_id, asked.tool_call.merged_into(None).title)
             return {"outcome": {"outcome": "cancelled"}}
         return await session.ask_permission(request_id, asked)
+
+    def _turned_away(self, rule: str, session_id: str | None, title: str) -> None:
+        if self.on_audit is not None:
+            self.on_audit(
+                AuditEvent(event="permission", decision="cancel", rule=rule, title=title, session_id=session_id)
+            )
 
 
 @attrs.define(eq=False, kw_only=True)

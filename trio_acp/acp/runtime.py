@@ -21,9 +21,10 @@ from .session_controls import RuntimeControls, current_mode
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
+    from .._events import Event
     from ..abc import Dial, Done, EnsureRequest, EventSink, TurnRequest
 
 CLOSE_LIMIT = 5.0
@@ -45,10 +46,16 @@ class AcpRuntime(RuntimeControls):
         auth_method: The id of the agent's authentication method to use on each
             new connection.
 
+    Attributes:
+        on_replay: Hears what the agent sends of a session that was resumed, while no
+            turn of it runs: the conversation, if the agent replays it.  With it,
+            sessions are loaded rather than resumed, where the agent offers both.
+
     Raises:
         InvalidOption: a number of seconds cannot be one.
     """
 
+    on_replay: Callable[[Event], None] | None = None
     tells_ids = False  # a session has one id here, and the handle has it
 
     def __init__(
@@ -284,7 +291,7 @@ class AcpRuntime(RuntimeControls):
     def _start_link(self) -> Link:
         if self._nursery is None:
             raise RuntimeError("this runtime has not been entered: give it to open_session_manager()")
-        link = Link()
+        link = Link(self.on_audit)
         self._links.add(link)
         self._nursery.start_soon(self._run_link, link, name="trio_acp link")
         return link
@@ -300,21 +307,24 @@ class AcpRuntime(RuntimeControls):
         answer = await link.connection.call("session/new", request, NewSessionResponse, on_late=link.close_late)
         if answer.session_id in link.sessions:
             raise SessionInitFailed(f"the agent gave a new session the id of an open one: {answer.session_id!r}")
-        session = link.sessions[answer.session_id] = AgentSession(link.connection, answer.session_id, key)
+        session = link.sessions[answer.session_id] = AgentSession(
+            link.connection, answer.session_id, key, link.on_audit
+        )
         session.modes, session.config = answer.modes, answer.config_options
         return session
 
     async def _resume(self, link: Link, key: str, session_id: str, cwd: str) -> AgentSession:
-        """Resume, or else load.  What a load replays finds no running turn and is dropped."""
+        """Resume, or else load.  What a load replays finds no running turn: `on_replay` hears it, if there is one."""
         holder = link.sessions.get(session_id)
         if holder is not None and holder.key != key:
             # An agent that numbers its sessions anew in each process has given the id that we remember to another.
             raise SessionInitFailed(f"{session_id!r} of the agent is open as {holder.key!r}", detail="resume-failed")
-        session = AgentSession(link.connection, session_id, key)
+        session = AgentSession(link.connection, session_id, key, link.on_audit)
+        session.on_replay = self.on_replay
         # Entered before it is asked for: a handle that had the id must not close it at the agent any more.
         link.sessions[session_id] = session
         try:
-            answer = await reopen(link, session_id, cwd)
+            answer = await reopen(link, session_id, cwd, replay=self.on_replay is not None)
             session.modes = answer.modes
             if answer.config_options is not None:  # else what an update said meanwhile stands
                 session.config = answer.config_options

@@ -34,10 +34,10 @@ class Backend:
     make_runtime: Callable[[], AcpRuntime]
 
 
-def add_backend_options(parser: argparse.ArgumentParser) -> None:
+def add_backend_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add the options that say which agent, and how to reach it."""
     group = parser.add_argument_group("which agent")
-    agent = group.add_mutually_exclusive_group(required=True)
+    agent = group.add_mutually_exclusive_group(required=required)
     agent.add_argument("--url", metavar="URL", help="one behind a WebSocket: ws://... or wss://...")
     agent.add_argument("--stdio", metavar='"CMD ARG ..."', help="a program; words are split as a shell does it")
     option = group.add_argument
