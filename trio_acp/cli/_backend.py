@@ -11,6 +11,7 @@ import attrs
 from .._errors import InvalidOption
 from ..acp.runtime import AcpRuntime
 from ._options import header
+from ._services import make_services
 from ._why import check_url
 
 if TYPE_CHECKING:
@@ -60,13 +61,14 @@ def find_backend(options: argparse.Namespace) -> Backend:
     """
     if options.url is None and (options.token_file is not None or options.header):
         options.parser.error("--token-file and --header need --url")
+    services = make_services(options)
     if options.url is not None:
         check_url(options.url)
         url, headers, token_file = options.url, options.header, options.token_file
         return Backend(
             shown=url.partition("?")[0],
             command=None,
-            make_runtime=lambda: AcpRuntime.websocket(url, headers=headers, token_file=token_file),
+            make_runtime=lambda: AcpRuntime.websocket(url, headers=headers, token_file=token_file, services=services),
         )
     try:
         argv: list[str] = shlex.split(options.stdio)
@@ -74,4 +76,6 @@ def find_backend(options: argparse.Namespace) -> Backend:
         raise InvalidOption(f"--stdio: {error}", detail="invalid-argv") from error
     if not argv:
         raise InvalidOption("--stdio: the command is empty", detail="invalid-argv")
-    return Backend(shown=options.stdio, command=options.stdio, make_runtime=lambda: AcpRuntime.stdio(argv))
+    return Backend(
+        shown=options.stdio, command=options.stdio, make_runtime=lambda: AcpRuntime.stdio(argv, services=services)
+    )

@@ -27,6 +27,7 @@ from ._formats import WRITERS, Writer
 from ._logging import log_to_stderr
 from ._options import Commands, add_command, seconds
 from ._output import Output, complain
+from ._services import add_service_options
 from ._signals import run
 from ._store import add_store_option, default_store
 from ._text import one_line
@@ -101,6 +102,7 @@ def add_parser(commands: Commands) -> None:
         default="deny",
         help="what the agent is answered when it asks (default: deny)",
     )
+    add_service_options(parser)
     option("--format", choices=tuple(WRITERS), default="text", help="text (default); json lines; quiet: only the text")
     option("-v", "--verbose", action="store_true", help="tell on standard error what went on")
 
