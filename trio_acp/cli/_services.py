@@ -13,14 +13,9 @@ if TYPE_CHECKING:
 
 def add_service_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that give an agent files and terminals; `make_services` reads them."""
-    group = parser.add_argument_group("what the agent may do here, in its working directory, without asking")
-    group.add_argument("--allow-fs", action="store_true", help="read and write text files")
-    group.add_argument(
-        "--allow-terminal",
-        action="append",
-        metavar="CMD",
-        help="run this program; no sandbox: CMD may do all it can; may be repeated",
-    )
+    option = parser.add_argument
+    option("--allow-fs", action="store_true", help="the agent may read and write text files in DIR")
+    option("--allow-terminal", action="append", metavar="CMD", help="it may run CMD; may be repeated")
 
 
 def make_services(options: argparse.Namespace) -> ClientServices | None:
