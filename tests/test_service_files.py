@@ -86,10 +86,14 @@ PATHS = st.builds(
 )
 
 
+def real(path: str) -> str:
+    """Return where a path leads, by what the system says of it."""
+    return os.path.realpath(path)
+
+
 def oracle(root: Path, path: str) -> bool:
     """Whether a path means something below the root without any link or ``..``, by what the system says of it."""
-    real = os.path.realpath(path)
-    return real == os.path.normpath(path) and real.startswith(f"{root}/") and ".." not in path.split("/")
+    return real(path) == os.path.normpath(path) and real(path).startswith(f"{root}/") and ".." not in path.split("/")
 
 
 @settings(max_examples=150, deadline=None)
@@ -108,7 +112,7 @@ def test_reading_agrees_with_the_system_about_what_is_inside(paths: list[str]) -
                 assert not wanted
             else:
                 assert wanted
-                assert os.path.realpath(path) == content
+                assert real(path) == content
 
     with tempfile.TemporaryDirectory() as base:
         trio.run(main, Path(base).resolve())
@@ -132,7 +136,7 @@ def test_writing_changes_nothing_outside(paths: list[str]) -> None:
                 assert not inside or not (Path(path).parent.is_dir() and not Path(path).exists()) or path[-1] == "/"
             else:
                 assert inside
-                assert f"number {number}" == Path(os.path.realpath(path)).read_text()
+                assert f"number {number}" == Path(real(path)).read_text()
         assert before == snapshot(base)
         assert [] == list(root.rglob(".trio-acp-*"))
 
@@ -412,6 +416,23 @@ async def test_a_file_system_that_hangs_is_not_waited_for(
     assert "within 7 s" in await refused(service.read(f"{tmp_path}/f"), "failed")
     assert 14.0 == trio.current_time()
     assert [] == list(tmp_path.iterdir())
+
+
+async def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    """Whether a request is served or refused, and wherever on the way."""
+    root, _ = plant(tmp_path)
+    service = files(root, max_read=100, max_write=100)
+
+    async def all_ways() -> None:
+        for path in ("f", "a/b/f", "new/new/f", "none", "in/f", "a/file", "f/f", "a", "a/b", "../f", ""):
+            for call in (service.read(f"{root}/{path}"), service.write(f"{root}/{path}", "x")):
+                with suppress(Refused):
+                    await call
+
+    await all_ways()  # what Trio itself opens once is open by now
+    before = sorted(os.listdir("/proc/self/fd"))
+    await all_ways()
+    assert before == sorted(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.parametrize(

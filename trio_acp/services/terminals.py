@@ -133,9 +133,7 @@ class Terminals:
         program = service.commands.get(command)
         if program is None:
             allowed = ", ".join(service.commands)
-            raise Refused(
-                "invalid", f"the command {command!r} is not allowed; allowed are: {allowed} (arguments go into args)"
-            )
+            raise Refused("invalid", f"{command!r} may not be run, but: {allowed} (arguments are given apart, in args)")
         if any("\0" in word for word in args):
             raise Refused("invalid", "an argument has a null character in it")
         if limit is not None and limit < 0:
