@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import random
 import resource
@@ -392,7 +393,8 @@ async def test_a_cancelled_write_happens_wholly_or_not(tmp_path: Path) -> None:
     chance, seen = random.Random(5), set()  # noqa: S311 - nothing secret
     for number in range(150):
         before, new = path.read_text(), f"{number}:" + 200_000 * "x"
-        with trio.move_on_after(chance.uniform(0, 0.003)) as scope:
+        # Some never and some at once, whatever the speed of the machine; the others in the middle.
+        with trio.move_on_after(chance.choice([0, math.inf, *[chance.uniform(0, 0.003) for _ in range(8)]])) as scope:
             await service.write(str(path), new)
         seen.add(scope.cancelled_caught)
         # All threads are over once nobody holds a place.
@@ -430,9 +432,9 @@ async def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
                     await call
 
     await all_ways()  # what Trio itself opens once is open by now
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = sorted(Path("/proc/self/fd").iterdir())
     await all_ways()
-    assert before == sorted(os.listdir("/proc/self/fd"))
+    assert before == sorted(Path("/proc/self/fd").iterdir())
 
 
 @pytest.mark.parametrize(
