@@ -143,7 +143,7 @@ class Terminals:
             raise Refused("failed", f"{service.max_terminals} terminals are not released; release one of them first")
         self._starting += 1
         try:
-            terminal = await self._start([program, *args], cwd or self._root, whole, limit)
+            terminal = await self._start([program, *args], cwd, whole, limit)
         finally:
             self._starting -= 1
         # From here on without a checkpoint: whoever was started has an owner, and can be stopped.
@@ -167,8 +167,9 @@ class Terminals:
         finally:
             self._running.discard(terminal)
 
-    async def _start(self, argv: list[str], cwd: str, env: dict[str, str], limit: int | None) -> Terminal:
+    async def _start(self, argv: list[str], cwd: str | None, env: dict[str, str], limit: int | None) -> Terminal:
         most = self._service.max_output
+        path = self._root if cwd is None else cwd
         found: list[int] = []
         gate = Gate()
         with ExitStack() as opened:
@@ -179,18 +180,19 @@ class Terminals:
                 if not gate.withdraw():  # else the thread closes what it may still open
                     opened.callback(os.close, found[0])
             if not found:
-                raise Refused("failed", f"{cwd!r}: the file system did not answer within {_DIRECTORY_SECONDS:g} s")
+                raise Refused("failed", f"{path!r}: the file system did not answer within {_DIRECTORY_SECONDS:g} s")
             return await start_terminal(
                 argv,
                 directory=found[0],
-                path=cwd,
+                path=path,
                 env=env,
                 limit=most if limit is None else min(limit, most),
                 wall=self._service.wall,
             )
 
-    def _open(self, cwd: str, found: list[int], gate: Gate) -> None:
-        with open_directory(self._root, components(self._root, cwd), cwd) as directory:
+    def _open(self, cwd: str | None, found: list[int], gate: Gate) -> None:
+        names = [] if cwd is None else components(self._root, cwd)
+        with open_directory(self._root, names, cwd or self._root) as directory:
             opened = os.dup(directory)
         found.append(opened)
         try:
