@@ -52,8 +52,9 @@ LAYERS: Final = (
     ("interfaces", ("_permissions", "_reads", "_rules", "abc")),
     ("wire and stores", ("acp.", "stores")),
     ("transports", ("transports",)),
+    ("client services", ("services",)),
     ("connection", ("acp.connection", "acp.pending", "acp.rpc")),
-    ("adapter", ("acp", "acp.link", "acp.reopen", "acp.runtime", "acp.session")),
+    ("adapter", ("acp", "acp.desk", "acp.link", "acp.reopen", "acp.runtime", "acp.session")),
     (
         "policy",
         (
@@ -105,8 +106,8 @@ LAYERS: Final = (
 
 STRANGERS: Final = {
     # Layer: the layers below it that it must not know.
-    "policy": {"adapter", "connection", "transports", "wire and stores"},
-    "turn": {"adapter", "connection", "transports", "wire and stores"},
+    "policy": {"adapter", "client services", "connection", "transports", "wire and stores"},
+    "turn": {"adapter", "client services", "connection", "transports", "wire and stores"},
     "explorer": {name for name, _ in LAYERS} - {"explorer"},
 }
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .._events import ConfigOption, Event
     from ..abc import Decision, EventSink, TurnRequest
     from .connection import Connection
+    from .desk import Desk
     from .pending import PendingReply
     from .rpc import RequestId
     from .schema import RequestPermissionRequest, SessionModes
@@ -62,9 +63,11 @@ class AgentSession:
         connection: Connection,
         session_id: str,
         key: str,
+        desk: Desk,
         on_audit: Callable[[AuditEvent], None] | None = None,
     ) -> None:
         self.connection = connection
+        self.desk = desk  # where its requests for files and terminals are served
         self.id = session_id
         self.key = key  # by which the manager knows it
         self.modes: SessionModes | None = None
@@ -96,6 +99,7 @@ class AgentSession:
             raise TurnFailed("an earlier prompt of this session is still unanswered", detail="session-busy")
         self._turn, self._sink, self._cancelled = request, events, False
         self._pending = None
+        self.desk.begin_turn()
         try:
             prompt = PromptRequest(session_id=self.id, prompt=request.prompt)
             await self.connection.wait_for_room(prompt)
@@ -115,6 +119,7 @@ class AgentSession:
             self._turn = self._sink = None
             self._tool_calls.clear()
             self._cancel_permissions()
+            self.desk.end_turn(stopped=self._cancelled or self.unanswered)
 
     async def cancel(self) -> None:
         """Tell the agent to stop, once, and wait until the prompt is answered."""
@@ -126,6 +131,7 @@ class AgentSession:
             self.connection.notify("session/cancel", CancelNotification(session_id=self.id))
             # The protocol demands it, and real agents never finish the turn otherwise.
             self._cancel_permissions()
+            self.desk.end_turn(stopped=True)
         await pending.wait_done()
 
     def on_update(self, raw: object, size: int) -> bool:

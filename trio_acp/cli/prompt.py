@@ -29,6 +29,7 @@ from ._options import Commands, add_command, seconds
 from ._output import Output, complain
 from ._policy import add_permission_option, make_policy
 from ._record import add_record_option, make_audit, make_transcript
+from ._services import add_service_options
 from ._signals import run
 from ._store import add_store_option, default_store
 from ._text import one_line
@@ -99,6 +100,7 @@ def add_parser(commands: Commands) -> None:
     add_store_option(parser)
     add_record_option(parser)
     add_permission_option(parser)
+    add_service_options(parser)
     option("--format", choices=tuple(WRITERS), default="text", help="text (default); json lines; quiet: only the text")
     option("-v", "--verbose", action="store_true", help="tell on standard error what went on")
 
