@@ -16,7 +16,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-SECONDS = 15.0
+SECONDS = 60.0
 """For anything to be seen: machines are busy."""
 
 
@@ -26,6 +26,7 @@ class TerminalWindow:
     Attributes:
         raw: Everything that the program wrote.
         screen: What is seen, with what has scrolled away above it.
+        before: The terminal's attributes when nothing had changed them yet.
     """
 
     def __init__(self, master: int, slave: int, columns: int, lines: int) -> None:
@@ -35,6 +36,7 @@ class TerminalWindow:
         self.screen = pyte.HistoryScreen(columns, lines, history=10_000, ratio=0.5)
         self._stream = pyte.ByteStream(self.screen)
         self.process: trio.Process | None = None
+        self.before: list[Any] = self.mode()
         self.resize(columns, lines)
 
     def resize(self, columns: int, lines: int) -> None:
@@ -131,8 +133,3 @@ async def terminal_window(
     finally:
         os.close(master)
         os.close(slave)
-
-
-def attributes_differ(before: list[Any], after: list[Any]) -> list[int]:
-    """Return which attributes of a terminal differ."""
-    return [index for index, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]

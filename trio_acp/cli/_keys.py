@@ -11,10 +11,9 @@ import attrs
 LONGEST_PASTE: Final = 2**16
 """Characters of one paste; the rest of it is dropped."""
 
-_LONGEST_SEQUENCE = 64
 _PASTE_END = "\x1b[201~"
-_CSI: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
-_CSI_BEGUN: Final = re.compile(r"\x1b\[[0-?]*[ -/]*\Z")
+_CSI: Final = re.compile(r"\x1b\[[0-?]{0,60}[ -/]{0,3}[@-~]")
+_CSI_BEGUN: Final = re.compile(r"\x1b\[[0-?]{0,60}[ -/]{0,3}\Z")
 _CONTROLS: Final = {
     "\r": "enter",
     "\n": "enter",
@@ -100,7 +99,7 @@ class KeyDecoder:
             match = _CSI.match(text)
             if match is not None:
                 return match.end(), self._named(match[0])
-            if len(text) < _LONGEST_SEQUENCE and _CSI_BEGUN.match(text):
+            if _CSI_BEGUN.match(text):
                 return 0, None
             return 2, None  # no sequence after all
         if text[1] == "O":

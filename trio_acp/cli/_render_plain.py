@@ -46,7 +46,6 @@ class Flow:
         lines = (self._line + self._clean(text)).split("\n")
         self._line = lines.pop()
         rows = [row for line in lines for row in self._rows(line, columns)]
-        self._line = self._line.expandtabs(TAB)
         begin = 0
         row, end = next_row(self._line, begin, columns)
         while end < len(self._line):
@@ -71,7 +70,8 @@ class Flow:
         text, self._held = self._held + text, ""
         if text.endswith("\r"):
             text, self._held = text[:-1], "\r"
-        return self._renderer.safe(text)
+        # Always as many spaces: where a piece or a row begins must not matter.
+        return self._renderer.safe(text).replace("\t", " " * TAB)
 
     def _rows(self, line: str, columns: int) -> list[str]:
         return [self._styled(row) for row in wrap(line, columns)]
@@ -105,9 +105,9 @@ class PlainRenderer:
         """Make a text of any origin harmless, in characters that the terminal has; newlines and tabs stay."""
         return self._encodable(safe_text(text, multiline=True))
 
-    def line(self, text: str, columns: int) -> str:
+    def line(self, text: str, columns: int, indent: str = "") -> str:
         """Make a text of any origin a single row."""
-        return clip(self._encodable(one_line(text, 1000)), columns, self.sign("more"))
+        return indent + clip(self._encodable(one_line(text, 1000)), max(columns - len(indent), 0), self.sign("more"))
 
     def message(self) -> Flow:
         """Return a flow for the agent's text."""
@@ -132,15 +132,15 @@ class PlainRenderer:
 
     def tool(self, call: ToolCall, columns: int) -> str:
         """Return a row for a tool call as it is now."""
-        status = "" if call.status == "completed" else f" ({call.status.replace('_', ' ')})"
         kind = "" if call.kind == "other" else f"{call.kind}: "
+        status = "" if call.status == "completed" else self.line(f"({call.status.replace('_', ' ')})", columns, " ")
         row = self.line(f"{self.sign(call.status)} {kind}{call.title}", columns - width(status))
-        return self.style(_STATUS_STYLES.get(call.status, "dim"), row + self.line(status, columns) if status else row)
+        return self.style(_STATUS_STYLES.get(call.status, "dim"), row + status)
 
     def locations(self, locations: tuple[Location, ...], columns: int) -> list[str]:
         """Return rows for the files that a tool call touches."""
         told = [place.path if place.line is None else f"{place.path}:{place.line}" for place in locations]
-        return [self.line(f"  {path}", columns) for path in told]
+        return [self.line(path, columns, "  ") for path in told]
 
     def plan(self, plan: Plan, columns: int) -> list[str]:
         """Return rows for a plan: a checklist."""
@@ -162,9 +162,9 @@ class PlainRenderer:
     def _diff(self, diff: ToolDiff, columns: int) -> list[str]:
         old, new = (diff.old_text or "").splitlines(), diff.new_text.splitlines()
         new_file = " (new file)" if diff.old_text is None else ""
-        rows = [self.style("bold", self.line(f"  {diff.path}{new_file}", columns))]
+        rows = [self.style("bold", self.line(f"{diff.path}{new_file}", columns, "  "))]
         if max(len(old), len(new)) > _LONGEST_DIFF:
-            return [*rows, self.line(f"  {len(old)} lines become {len(new)}: too many to compare here", columns)]
+            return [*rows, self.line(f"{len(old)} lines become {len(new)}: too many to compare here", columns, "  ")]
         lines = list(difflib.unified_diff(old, new, lineterm="", n=2))[2:]
         for line in lines[:_SHOWN_DIFF]:
             # Only the line itself is the agent's: its first character is difflib's.
@@ -172,7 +172,7 @@ class PlainRenderer:
             style = {"+": "good", "-": "bad", "@": "hunk"}.get(line[:1])
             rows.append(text if style is None else self.style(style, text))
         if len(lines) > _SHOWN_DIFF:
-            rows.append(self.style("dim", self.line(f"  and {len(lines) - _SHOWN_DIFF} lines more", columns)))
+            rows.append(self.style("dim", self.line(f"and {len(lines) - _SHOWN_DIFF} lines more", columns, "  ")))
         return rows
 
     def _row_of(self, line: str) -> str:

@@ -15,6 +15,7 @@ from ._render_plain import Flow, PlainRenderer
 from ._text import safe_text
 
 if TYPE_CHECKING:
+    from rich.segment import Segment
     from rich.style import Style
 
 _LONGEST_BLOCK: Final = 8000
@@ -50,11 +51,20 @@ class RichRenderer(PlainRenderer):
             lines = console.render_lines(rendered, pad=False)
         except Exception:  # noqa: BLE001 - foreign code, fed by strangers: then it is shown as it is written
             return wrap(block, columns)
-        rows = ["".join(self._segment(text, style) for text, style, _ in line) for line in lines]
-        blank = [not _without_sgr(row).strip() for row in rows]
-        begin = next((index for index, empty in enumerate(blank) if not empty), len(rows))
-        end = len(rows) - next((index for index, empty in enumerate(reversed(blank)) if not empty), len(rows))
-        return rows[begin:end]
+        rows = [self._row(line) for line in lines]
+        while rows and not rows[0]:
+            del rows[0]
+        while rows and not rows[-1]:
+            del rows[-1]
+        return rows
+
+    def _row(self, segments: list[Segment]) -> str:
+        """Return a row without the spaces that fill it up."""
+        while segments and not segments[-1].text.strip(" "):
+            segments.pop()
+        parts = [self._segment(text, style) for text, style, _ in segments[:-1]]
+        parts += [self._segment(text.rstrip(" "), style) for text, style, _ in segments[-1:]]
+        return "".join(parts)
 
     def _segment(self, text: str, style: Style | None) -> str:
         # Again: Markdown has character references, such as &#8238;.
@@ -107,7 +117,7 @@ class _MarkdownFlow(Flow):
         return rows + self._complete(columns)
 
     def _take(self, line: str, columns: int) -> list[str]:
-        fence = _FENCE.match(line)
+        fence = None if self._raw and not self._fence else _FENCE.match(line)
         if self._fence:
             self._block.append(line)
             closes = fence is not None and fence[1].startswith(self._fence) and not line[fence.end() :].strip()
@@ -142,7 +152,3 @@ class _MarkdownFlow(Flow):
 
     def _spaced(self, rows: list[str]) -> list[str]:
         return ["", *rows] if rows and self._began and not self._raw else rows
-
-
-def _without_sgr(row: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", row)

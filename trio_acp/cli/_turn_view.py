@@ -52,7 +52,7 @@ class TurnView:
             case PermissionAnswered(decision=decision, tool_call=call, rule=rule):
                 by = f" ({rule})" if rule and rule != "asked" else ""
                 style = "good" if decision == "allow" else "bad"
-                self.add([self._row(f"  permission {_ANSWERS.get(decision, decision)}{by}: {call.title}", style)])
+                self.add([self._row(f"permission {_ANSWERS.get(decision, decision)}{by}: {call.title}", style)])
             case ContentDelta(role="agent", content=content):
                 self.add([self._row(f"not shown: {type(content).__name__}", "dim")])
             case _:
@@ -95,12 +95,12 @@ class TurnView:
         calls = list(self._tools.values())
         rows = [renderer.tool(call, columns) for call in calls[:_MOST_TOOLS]]
         if len(calls) > _MOST_TOOLS:
-            rows.append(renderer.style("dim", renderer.line(f"  and {len(calls) - _MOST_TOOLS} more", columns)))
+            rows.append(renderer.style("dim", renderer.line(f"and {len(calls) - _MOST_TOOLS} more", columns, "  ")))
         if self._plan is not None:
             steps = renderer.plan(self._plan, columns)
             rows += steps[:_MOST_STEPS]
             if len(steps) > _MOST_STEPS:
-                rows.append(renderer.style("dim", renderer.line(f"  and {len(steps) - _MOST_STEPS} more", columns)))
+                rows.append(renderer.style("dim", renderer.line(f"and {len(steps) - _MOST_STEPS} more", columns, "  ")))
         text = [] if self._flow is None else self._flow.tail(columns)
         return (text + rows)[-lines:] if lines > 0 else []
 
