@@ -9,7 +9,6 @@ import shlex
 import signal
 import sys
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +19,7 @@ from tests.pty_kit import TerminalWindow, terminal_window
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="setsid --ctty is of util-linux")
 
@@ -41,6 +41,13 @@ async def chatting(
         await window.sees("ready")
         assert window.before != window.mode()
         yield window
+
+
+async def interrupt_twice(window: TerminalWindow) -> None:
+    """Press Ctrl-C, and again once it was heard: signals that wait are not counted."""
+    window.press(CTRL_C)
+    await window.sees("again leaves")
+    window.press(CTRL_C)
 
 
 async def left(window: TerminalWindow, *, code: int = 0) -> None:
@@ -105,7 +112,7 @@ async def test_a_tool_line_changes_in_place(tmp_path: Path) -> None:
         text = await window.sees("✗ Build (failed)")
         assert "permission denied: Go on" in text
         assert "in progress" not in text.replace(update, "")
-        window.press(CTRL_C + CTRL_C)
+        await interrupt_twice(window)
         await left(window, code=130)
 
 
@@ -173,7 +180,7 @@ async def test_an_agent_that_hears_nothing_does_not_keep_you(tmp_path: Path) -> 
     async with chatting(tmp_path) as window:
         window.press("say now; freeze\r")
         await window.sees("now\n")
-        window.press(CTRL_C + CTRL_C)
+        await interrupt_twice(window)
         await window.sees(lambda _: window.before == window.mode())
         await left(window, code=130)
 
@@ -228,9 +235,11 @@ async def test_a_terminal_that_takes_nothing_does_not_keep_you(tmp_path: Path) -
         with trio.fail_after(60):
             while not await full(window):
                 await trio.lowlevel.checkpoint()
-            window.press(CTRL_C + CTRL_C)
-            code = await window.process.wait()
-        assert (130, window.before) == (code, window.mode())
+            while window.process.returncode is None:  # what was heard is not seen here
+                window.press(CTRL_C)
+                with trio.move_on_after(0.5):
+                    await window.process.wait()
+        assert (130, window.before) == (window.process.returncode, window.mode())
 
 
 async def full(window: TerminalWindow) -> bool:
@@ -360,11 +369,12 @@ async def test_other_surroundings(tmp_path: Path, env: dict[str, str]) -> None:
 
 async def test_what_the_agent_says_is_not_obeyed(tmp_path: Path) -> None:
     """It cannot clear the screen, set the title or fake a question: its escapes are shown."""
-    evil = '{"sessionUpdate":"agent_message_chunk","content":{"type":"text","text":"x\\u001b[2J\\u001b]0;t\\u0007\\u202ey"}}'
+    said = "x\\u001b[2J\\u001b]0;t\\u0007\\u202ey"
+    evil = f'{{"sessionUpdate":"agent_message_chunk","content":{{"type":"text","text":"{said}"}}}}'
     async with chatting(tmp_path) as window:
         window.press(f"\x1b[200~update {evil}\npermission Do\x1b[201~\r")
         await window.sees("y = yes")
-        assert "x\\u001b[2J\\u001b]0;t\\u0007\\u202ey" in window.text
+        assert f"\n{said}\n" in window.text
         assert "t" != window.screen.title
         window.press(CTRL_C)
         await window.sees("not granted: Do")
