@@ -264,7 +264,7 @@ async def test_commands(tmp_path: Path) -> None:
             ("/mode code", "mode: code"),
             ("/set", "the agent has told of no options yet"),
             ("/set effort high", "effort: high"),
-            ("/set effort bad", "no such configuration option, or no such value"),
+            ("/set effort bad", "session/set_config_option: There is no such"),
             ("/set effort", "it is written: /set [KEY VALUE]"),
             ("/status", "permissions: ask"),
             ("/queue", "nothing waits"),
@@ -341,7 +341,9 @@ async def test_a_new_size_is_used_at_once(tmp_path: Path) -> None:
         window.resize(40, 24)
         await window.sees(lambda text: "» " + words[:37] in text.split("\n") and words[:39] not in text)
         window.press("\r")
-        await window.sees(lambda text: "ready" in text and "one two three four five six seven eight\nnine" in text)
+        await window.sees(
+            lambda text: "ready" in text and "You said: one two three four five six\nseven eight nine" in text
+        )
         window.press(CTRL_D)
         await left(window)
 
@@ -377,7 +379,7 @@ async def test_what_the_agent_says_is_not_obeyed(tmp_path: Path) -> None:
         assert f"\n{said}\n" in window.text
         assert "t" != window.screen.title
         window.press(CTRL_C)
-        await window.sees("not granted: Do")
+        await window.sees("permission not granted: Do")
         window.press(CTRL_D)
         await left(window)
 
@@ -395,6 +397,6 @@ async def test_keys_edit_and_recall(tmp_path: Path) -> None:
         window.press(f"\x1b\rsay two{CTRL_L}")
         await window.sees(lambda text: text.endswith("» say one\n  say two") and window.screen.cursor.y < 4)
         window.press("\r")
-        await window.sees("\ntwo")
+        await window.sees("\nonetwo")
         window.press(CTRL_D)
         await left(window)

@@ -50,7 +50,7 @@ class TurnView:
             case Plan():
                 self._plan = event
             case PermissionAnswered(decision=decision, tool_call=call, rule=rule):
-                by = f" ({rule})" if rule and rule != "asked" else ""
+                by = f" ({rule})" if rule and rule != "asked" and decision != "cancel" else ""
                 style = "good" if decision == "allow" else "bad"
                 self.add([self._row(f"permission {_ANSWERS.get(decision, decision)}{by}: {call.title}", style)])
             case ContentDelta(role="agent", content=content):
