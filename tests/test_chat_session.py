@@ -28,7 +28,7 @@ from trio_acp import (
 )
 from trio_acp.abc import PermissionRequest
 from trio_acp.cli._ask import PAUSE, AskUser
-from trio_acp.cli._chat_log import LARGEST, ChatLog, Prompt, write_new
+from trio_acp.cli._chat_log import LARGEST, ChatLog, Entry, Prompt, write_new
 from trio_acp.cli._chat_plain import LineReader
 from trio_acp.cli._chat_session import MOST_WAITING, Chat, Face
 from trio_acp.testing import FakeRuntime
@@ -128,13 +128,15 @@ async def test_questions_are_asked_one_at_a_time(autojump_clock: MockClock) -> N
 async def test_prompts_keep_their_order_and_so_do_changes(autojump_clock: MockClock) -> None:
     """Each turn is shown whole before the next begins; what was entered between two prompts is done between them."""
     async with conversation() as (chat, face, _):
+
+        async def job(number: int) -> None:
+            await trio.sleep(1)
+            face.note(f"job {number}")
+
         for number in range(5):
             chat.say(f"p{number}")
 
-            async def job(number: int = number) -> None:
-                face.note(f"job {number}")
-
-            chat.in_order(job)
+            chat.in_order(partial(job, number))
         await chat.wait_idle()
         shown = [words for words in face.heard if str(words).startswith("> ")]
         assert [f"> p{number}" for number in range(5)] == shown
@@ -170,7 +172,7 @@ async def test_what_waits_can_be_taken_back(autojump_clock: MockClock) -> None:
 def remembered() -> ChatLog:
     """Return a log of a small chat."""
     log, call = ChatLog(), ToolCall(id="1", title="Read\x1b[2J", status="in_progress")
-    entries = [Prompt("hi"), Thought("a"), Thought("b"), TextDelta("on"), TextDelta("e\x9b"), call]
+    entries: list[Entry] = [Prompt("hi"), Thought("a"), Thought("b"), TextDelta("on"), TextDelta("e\x9b"), call]
     for entry in entries:
         log.add(entry)
     log.add(ToolCall(id="1", title="Read\x1b[2J", status="completed"))

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ..abc import PermissionPolicy
     from ._chat_session import Face
 
-_DESCRIPTION = "Talk with an agent.  Without a terminal, each line of standard input is a prompt."
+_DESCRIPTION = "Talk with an agent.  Without a terminal, each line of the input is a prompt."
 _EXAMPLES = """\
 example: trio-acp chat --stdio "gemini --acp"      (/help there lists commands)
 """
