@@ -16,7 +16,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-SECONDS = 8.0
+SECONDS = 60.0
 """For anything to be seen: machines are busy."""
 
 

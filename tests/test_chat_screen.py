@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 import time
 
 import pyte
@@ -17,6 +18,7 @@ from trio_acp.cli._cells import clip, width, wrap
 from trio_acp.cli._render_plain import PlainRenderer
 from trio_acp.cli._render_rich import RichRenderer
 from trio_acp.cli._screen import Live, Painter
+from trio_acp.cli.chat import renderer_for
 
 ROWS = st.lists(st.text(st.sampled_from("abc 日"), max_size=9).map(lambda text: clip(text, 9, "")), max_size=4)
 RENDERERS = [PlainRenderer(), RichRenderer(), PlainRenderer(colours=False), RichRenderer(colours=False)]
@@ -177,3 +179,23 @@ def test_signs_have_a_stand_in() -> None:
     ascii_only = PlainRenderer(colours=False, encoding="ascii")
     assert "+ Les\\xe9n" == ascii_only.tool(ToolCall(id="1", title="Lesén", status="completed"), 40)
     assert "✓ Lesén" == PlainRenderer(colours=False).tool(ToolCall(id="1", title="Lesén", status="completed"), 40)
+
+
+def test_without_rich_the_text_is_shown_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so it is where the encoding lacks what rich draws with; NO_COLOR takes the colours away."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert RichRenderer is type(renderer_for("utf-8"))
+    assert PlainRenderer is type(renderer_for("ascii"))
+    monkeypatch.setitem(sys.modules, "trio_acp.cli._render_rich", None)
+    assert PlainRenderer is type(renderer_for("utf-8"))
+    assert renderer_for("utf-8").colours
+    monkeypatch.setenv("NO_COLOR", "")
+    assert not renderer_for("utf-8").colours
+    assert ["some **bold** text"] == renderer_for("utf-8").message().feed("some **bold** text\n", 40)
+
+
+def test_a_plan_is_a_checklist() -> None:
+    """A mark for each status."""
+    steps = [("a", "completed"), ("b", "in_progress"), ("c", "pending")]
+    plan = Plan(entries=tuple(PlanEntry(content=text, priority="low", status=status) for text, status in steps))
+    assert ["[x] a", "[>] b", "[ ] c"] == PlainRenderer(colours=False).plan(plan, 40)

@@ -101,7 +101,7 @@ async def test_text_is_shown_while_it_comes_and_a_typed_line_stays_below_it(tmp_
         await window.sees("» half a line")
         await window.sees(lambda _: window.screen.cursor.x == len("» half a "))
         window.press(CTRL_C)
-        await window.sees(lambda text: re.search(r"first\nstopped\n.*\n» half a line\Z", text))
+        await window.sees(lambda text: re.search(r"first\n\nstopped\n.*\n» half a line\Z", text))
         window.press(f"{CTRL_U}\x0b{CTRL_D}")
         await left(window)
 
@@ -129,7 +129,7 @@ async def test_a_permission_is_given_by_one_key(tmp_path: Path) -> None:
         await window.sees("? Write it (edit)")
         window.press("\x1b[200~y\x1b[201~")  # pasted text answers nothing
         await window.sees("» y")
-        await window.sees("clear it with Ctrl-U")
+        await window.sees("or press Ctrl-U")
         window.press("n")
         await window.sees("» yn")
         window.press(CTRL_U)

@@ -121,7 +121,7 @@ class ChatView(Face):
 
     def _question_row(self, question: Question, columns: int) -> str:
         if self._editor.text:
-            words = "enter your line, or clear it with Ctrl-U; then y or n answers"
+            words = "first enter your line, or press Ctrl-U"
         elif question.ready:
             words = "allow? y = yes, n = no, Ctrl-C = stop"
         else:

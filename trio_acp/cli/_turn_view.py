@@ -30,6 +30,7 @@ class TurnView:
         self._explain = explain
         self._flow: Flow | None = None
         self._kind: type[TextDelta | Thought] | None = None
+        self._last = ""  # what the rows above are: talk, or what was done
         self._tools: dict[str, ToolCall] = {}
         self._done: set[str] = set()
         self._plan: Plan | None = None
@@ -38,6 +39,7 @@ class TurnView:
         """Show the prompt of the turn that begins."""
         columns = self._screen.columns
         self._screen.add(["", *self._renderer.prompt(prompt, columns), ""])
+        self._last = ""
         self._tools, self._done, self._plan = {}, set(), None
 
     def show(self, event: Event) -> None:
@@ -87,7 +89,9 @@ class TurnView:
     def add(self, rows: list[str]) -> None:
         """Show rows; a text that is running ends before them."""
         self._end_stream()
-        self._screen.add(rows)
+        if rows:
+            self._keep_distance("done")
+            self._screen.add(rows)
 
     def live(self, columns: int, lines: int) -> list[str]:
         """Return the rows that may still change, at most `lines`; of a long text, the last ones."""
@@ -107,6 +111,7 @@ class TurnView:
     def _stream(self, event: TextDelta | Thought) -> None:
         if type(event) is not self._kind:
             self._end_stream()
+            self._keep_distance("talk")
             self._kind = type(event)
             self._flow = self._renderer.message() if isinstance(event, TextDelta) else self._renderer.thought()
         assert self._flow is not None
@@ -116,6 +121,12 @@ class TurnView:
         if self._flow is not None:
             self._screen.add(self._flow.finish(self._screen.columns))
         self._flow = self._kind = None
+
+    def _keep_distance(self, what: str) -> None:
+        """Put an empty row between what the agent says and what it does."""
+        if self._last not in {"", what}:
+            self._screen.add([""])
+        self._last = what
 
     def _tool(self, call: ToolCall) -> None:
         if call.id in self._done:

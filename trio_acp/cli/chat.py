@@ -208,7 +208,7 @@ def _commands(job: _Job, chat: Chat, face: Face) -> ChatCommands:
 async def _on_terminal(job: _Job, session: Session) -> int:
     output, editor = Output.stdout(), LineEditor()
     terminal = Terminal(sys.stdin.fileno(), sys.stdout.fileno())
-    renderer = _renderer(sys.stdout.encoding or "utf-8")
+    renderer = renderer_for(sys.stdout.encoding or "utf-8")
     view = ChatView(output, terminal.size, renderer, editor, job.asking, job.explain)
     view.chat = chat = Chat(session, view, ChatLog(), timeout=job.timeout)
     on_terminal = TerminalChat(terminal, view, editor, KeyDecoder(sys.stdin.encoding or "utf-8"), job.asking, chat)
@@ -232,7 +232,7 @@ async def _in_lines(job: _Job, session: Session) -> int:
     return await chat_in_lines(LineReader(fd), face, chat, _commands(job, chat, face))
 
 
-def _renderer(encoding: str) -> PlainRenderer:
+def renderer_for(encoding: str) -> PlainRenderer:
     """Return the one with Markdown if rich is installed; its lines and bullets need Unicode."""
     colours = "NO_COLOR" not in os.environ
     if encoding.lower().replace("-", "") == "utf8":
