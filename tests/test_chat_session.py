@@ -63,11 +63,14 @@ class Heard(Face):
     def changed(self) -> None:
         pass
 
+    async def room(self) -> None:
+        await trio.sleep(5)  # a terminal that is slower than any turn
+
 
 @asynccontextmanager
 async def conversation(settings: Settings | None = None) -> AsyncIterator[tuple[Chat, Heard, FakeRuntime]]:
     """Open a chat with a fake agent."""
-    runtime, face = FakeRuntime(), Heard()
+    runtime, face = FakeRuntime(turn=[TextDelta("x"), TextDelta("y")]), Heard()
     async with open_session_manager({"fake": runtime}, settings=settings) as manager:
         session = await manager.start_session("s", agent="fake")
         chat = Chat(session, face, ChatLog())
@@ -138,8 +141,8 @@ async def test_prompts_keep_their_order_and_so_do_changes(autojump_clock: MockCl
 
             chat.in_order(partial(job, number))
         await chat.wait_idle()
-        shown = [words for words in face.heard if str(words).startswith("> ")]
-        assert [f"> p{number}" for number in range(5)] == shown
+        turns = [words for words in face.heard if str(words).startswith("> ") or words == "Completed"]
+        assert [words for number in range(5) for words in (f"> p{number}", "Completed")] == turns
         jobs = [words for words in face.heard if str(words).startswith("job")]
         assert [f"job {number}" for number in range(5)] == jobs
 

@@ -339,6 +339,28 @@ async def test_ctrl_z_gives_the_terminal_to_the_shell_and_back(tmp_path: Path, c
         assert (tmp_path / "before").read_text() == (tmp_path / "after").read_text()
 
 
+@pytest.mark.parametrize("stop", [CTRL_Z, ""], ids=["ctrl-z", "sigstop"])
+async def test_the_terminal_is_given_back_before_the_process_stops(tmp_path: Path, stop: str) -> None:
+    """Not by the shell: by the chat itself, which goes on with its line once continued, however it was stopped."""
+    job_control = [sys.executable, "-m", "tests.programs.job_control"]
+    env = {"TRIO_ACP_HOME": str(tmp_path)}
+    async with terminal_window([*job_control, *CLI, "chat", "--stdio", STDIO], env=env) as window:
+        await window.sees("ready")
+        window.press("half a li")
+        await window.sees("» half a li")
+        if stop:
+            window.press(stop)
+        else:
+            os.kill(os.tcgetpgrp(window.master), signal.SIGSTOP)
+        text = await window.sees(lambda text: re.search(r"stopped; .*» half a li\Z", text, re.DOTALL))
+        assert ("the terminal is as it was" in text) == bool(stop)
+        assert 1 + (not stop) == text.count("» half a li")
+        window.press("ne\r")
+        await window.sees("You said: half a line\n")
+        window.press(CTRL_D)
+        await left(window)
+
+
 async def test_a_new_size_is_used_at_once(tmp_path: Path) -> None:
     """The line being typed is laid out anew, and so is what comes then."""
     async with chatting(tmp_path, columns=80) as window:
