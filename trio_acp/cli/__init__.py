@@ -26,6 +26,7 @@ examples:
   trio-acp demo
   trio-acp serve --port 8137 -- gemini --acp
   trio-acp prompt "Summarise README.md" --url ws://127.0.0.1:8137/acp
+  trio-acp chat --url ws://127.0.0.1:8137/acp
 
 exit codes:
   0 all is well   1 an error   2 wrong usage   3 the time was up   4 no such session
