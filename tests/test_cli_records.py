@@ -17,7 +17,7 @@ import trio_acp
 from trio_acp import SessionRecord
 from trio_acp._transcript import event_value, outcome_value
 from trio_acp.abc import EnsureRequest, TranscriptEntry
-from trio_acp.cli import _ask
+from trio_acp.cli import _look
 from trio_acp.cli._export import as_jsonl, as_markdown
 from trio_acp.cli._files import write_private
 from trio_acp.cli._tables import ago, cut, table, values, width
@@ -175,7 +175,7 @@ def test_a_replay_becomes_turns() -> None:
         trio_acp.UserText("d"),
         trio_acp.UserText("e"),
     ]
-    told = _ask.as_entries("k", events)
+    told = _look.as_entries("k", events)
     assert [("1", 0, "ab"), ("1", 1, "c"), ("2", 0, "de")] == [(e.turn, e.seq, e.body["text"]) for e in told]
 
 

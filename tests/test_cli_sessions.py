@@ -137,7 +137,7 @@ async def test_a_recorded_session_is_exported(home: Home, tmp_path: Path) -> Non
     assert 2 == document.count("*Completed*")
     assert f"> **You:** {SCRIPT}\n" in document
     assert "- **read**: Read it, completed\n- **edit**: Write \\*it\\*, completed" in document
-    assert "- permission denied: Delete (DenyAll)" in document
+    assert "- permission denied: Delete (everything is denied)" in document
     lines = json_lines((await home.out("sessions", "export", "k", "--format", "jsonl")).encode())
     assert {"k"} == {line["session"] for line in lines}
     assert ["prompt", "prompt"] == [line["type"] for line in lines if line["seq"] == 0]
@@ -193,7 +193,7 @@ async def test_status_tells_errors_tasks_and_permissions(home: Home) -> None:
     assert "bad: it broke" in text
     assert "do the thing" in text
     text = await home.out("status", "k")
-    assert ["deny"] == [line.split()[0] for line in text.splitlines() if line.endswith("DenyAll")]
+    assert ["deny"] == [line.split()[0] for line in text.splitlines() if line.endswith("everything is denied")]
     assert "asked now" not in text
     asked = await home.out("status", "k", "--stdio", home.agent)
     assert "asked now    connected" in asked

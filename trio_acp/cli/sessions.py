@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from .._errors import StoreError
 from .._manager import open_session_manager
 from ..stores import SQLiteStore, SQLiteTranscript
-from ._ask import opened, optional_backend, replay_of
 from ._backend import add_backend_options
 from ._exits import ERROR, OK
 from ._export import EXPORTS
 from ._files import write_private
 from ._json import json_line
+from ._look import opened, optional_backend, replay_of
 from ._options import Commands, add_command
 from ._output import Output, complain
 from ._signals import run

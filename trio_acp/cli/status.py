@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .._errors import TurnFailed
-from ._ask import OPEN_SECONDS, opened, optional_backend
 from ._backend import add_backend_options
 from ._exits import OK
 from ._json import json_line
+from ._look import OPEN_SECONDS, opened, optional_backend
 from ._options import Commands, add_command
 from ._output import Output
 from ._signals import run
