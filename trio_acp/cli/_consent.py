@@ -50,7 +50,8 @@ def ask_at_terminal(stderr: Output) -> Ask:
                     await stderr.write("Allow it once? [y/N] ")
                     line = await _read_line(terminal)
                     if line is None:
-                        return Verdict(decision="cancel", rule="the terminal has gone")
+                        await stderr.write("\n")
+                        return Verdict(decision="cancel", rule="no answer")
                     decision = _ANSWERS.get(line.strip().lower())
                     if decision is not None:
                         return Verdict(decision=decision, rule="you were asked")
