@@ -191,7 +191,7 @@ MISUSES: Final = [
     config(
         "doctor",
         "[defaults]\npermissions = 'yolo'\n",
-        "defaults.permissions: it must be one of ask, deny, approve-reads, approve-all",
+        "defaults.permissions: it must be ask, deny, approve-reads, approve-all or a file FILE.toml",
     ),
     config(
         "doctor",

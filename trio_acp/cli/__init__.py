@@ -14,7 +14,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from .._errors import AcpError
-from . import agents, demo, doctor, explore, prompt, serve
+from . import agents, chat, demo, doctor, explore, prompt, serve, sessions, status
 from ._defaults import with_defaults
 from ._exits import BROKEN_PIPE, ERROR, INTERRUPTED, exit_code
 from ._logging import log_to_file
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 _EXAMPLES = """\
 examples:
   trio-acp demo
-  trio-acp prompt "Summarise README.md" --stdio "gemini --acp"
+  trio-acp serve --port 8137 -- gemini --acp
+  trio-acp prompt "Summarise README.md" --url ws://127.0.0.1:8137/acp
+  trio-acp chat --url ws://127.0.0.1:8137/acp
 
 Each command also takes --log-file FILE, for log records of every level.
 exit codes: 0 all is well, 1 an error, 2 wrong usage, 3 the time was up,
@@ -83,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=_versions(), help="show versions: this, Python, Trio")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, prompt, serve, agents, doctor, explore):
+    for command in (demo, prompt, chat, serve, sessions, status, agents, doctor, explore):
         command.add_parser(commands)
     return parser
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +16,16 @@ from ..transports._url import parse_url
 from ._config import load_config
 from ._named import find_agent
 from ._options import header
+from ._services import make_services
 from ._spec import AgentSpec
+from ._tls import client_context
 from ._why import check_url
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
+
+    from ..services import ClientServices
 
 _HELP = """\
 --agent NAME            one with a name: "trio-acp agents" lists them
@@ -76,16 +80,20 @@ def find_backend(options: argparse.Namespace) -> Backend:
         options.parser.error("--token-file and --header need --url")
     if options.ca_file is not None and not (options.url or "").lower().startswith("wss:"):
         raise InvalidOption("--ca-file needs a --url that begins with wss://", detail="invalid-url")
+    services = make_services(options)
     spec, option = _find_spec(options)
     if spec.url is not None:
         _require_secrecy(spec, option)
-        where = "--ca-file" if options.url is not None else f"{option}: ca_file"
-        trust = None if spec.ca_file is None else _trust(spec.ca_file, where)
+        trust = None if spec.ca_file is None else _trust(spec.ca_file, option)
         return Backend(
-            shown=spec.shown, command=None, spec=spec, trust=trust, make_runtime=lambda: _websocket(spec, trust)
+            shown=spec.shown,
+            command=None,
+            spec=spec,
+            trust=trust,
+            make_runtime=lambda: _websocket(spec, trust, services),
         )
     shown = options.stdio if options.stdio is not None else spec.shown
-    return Backend(shown=shown, command=option, spec=spec, make_runtime=lambda: _stdio(spec))
+    return Backend(shown=shown, command=option, spec=spec, make_runtime=lambda: _stdio(spec, services))
 
 
 def _find_spec(options: argparse.Namespace) -> tuple[AgentSpec, str]:
@@ -139,7 +147,7 @@ def environment(spec: AgentSpec) -> dict[str, str] | None:
     return {**os.environ, **spec.env} if spec.env else None
 
 
-def _websocket(spec: AgentSpec, trust: ssl.SSLContext | None) -> AcpRuntime:
+def _websocket(spec: AgentSpec, trust: ssl.SSLContext | None, services: ClientServices | None) -> AcpRuntime:
     assert spec.url is not None
     return AcpRuntime.websocket(
         spec.url,
@@ -147,19 +155,22 @@ def _websocket(spec: AgentSpec, trust: ssl.SSLContext | None) -> AcpRuntime:
         token_file=spec.token_file,
         ssl_context=trust,
         auth_method=spec.auth_method,
+        services=services,
     )
 
 
-def _stdio(spec: AgentSpec) -> AcpRuntime:
+def _stdio(spec: AgentSpec, services: ClientServices | None) -> AcpRuntime:
     assert spec.argv is not None
-    return AcpRuntime.stdio(spec.argv, cwd=spec.cwd, env=environment(spec), auth_method=spec.auth_method)
+    return AcpRuntime.stdio(
+        spec.argv, cwd=spec.cwd, env=environment(spec), auth_method=spec.auth_method, services=services
+    )
 
 
-def _trust(ca_file: Path, where: str) -> ssl.SSLContext:
+def _trust(ca_file: Path, option: str) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=ca_file)
-    except ssl.SSLError:
-        what = "there is no certificate in PEM form in it"
-    except OSError as error:
-        what = str(error.strerror)
-    raise InvalidOption(f"{where} {ca_file}: {what}", detail="invalid-tls-file")
+        return client_context(ca_file)
+    except InvalidOption as error:
+        if option.startswith("--url"):
+            raise
+        # The file is named in the configuration.
+        raise InvalidOption(f"{option}: {str(error).replace('--ca-file', 'ca_file', 1)}", detail=error.detail) from None

@@ -17,6 +17,7 @@ from .._errors import AcpError, BackendUnavailable, RequestFailed
 from .._service import ServiceScope
 from ..acp.link import Link
 from ..acp.schema import CloseSessionRequest, EmptyResponse, NewSessionRequest, NewSessionResponse
+from ..services import ClientServices
 from ..transports._request import read_token
 from ..transports._url import parse_url
 from ..transports.stdio import dial_stdio
@@ -80,7 +81,7 @@ class Checkup:
         self._cwd = cwd
         self._timeout = timeout
         self._show = show
-        self._link = Link()
+        self._link = Link(ClientServices())
         self._session_id: str | None = None
         self._send, self._receive = trio.open_memory_channel[tuple[str, Any]](math.inf)
         self.failed = False

@@ -119,13 +119,11 @@ def _read(file: Table) -> Config:
     table.only(_DEFAULTS)
     defaults = {
         "agent": table.text("agent"),
-        "permissions": table.text("permissions"),
+        "permissions": _permissions(table),
         "timeout": table.seconds("timeout"),
         "store": table.path("store"),
         "record": table.flag("record"),
     }
-    if defaults["permissions"] not in {None, *PERMISSIONS}:
-        raise table.wrong("permissions", f"it must be one of {', '.join(PERMISSIONS)}")
     return Config(
         path=file.file, agents=found, defaults={key: value for key, value in defaults.items() if value is not None}
     )
@@ -151,6 +149,15 @@ def _read_agent(name: str, table: Table) -> AgentSpec:
         cwd=None if cwd is None else str(cwd),
         auth_method=table.text("auth_method"),
     )
+
+
+def _permissions(table: Table) -> str | None:
+    value = table.text("permissions")
+    if value is None or value in PERMISSIONS:
+        return value
+    if not value.endswith(".toml"):
+        raise table.wrong("permissions", f"it must be {', '.join(PERMISSIONS)} or a file FILE.toml")
+    return str(table.path("permissions"))
 
 
 def _argv(table: Table) -> tuple[str, ...]:

@@ -19,16 +19,19 @@ from .._events import PermissionAnswered
 from .._limits import Limits, Settings
 from .._manager import open_session_manager
 from .._outcomes import Completed, Failed, Outcome, Stopped, TimedOut
-from .._permissions import AllowAll, DenyAll
 from .._service import shielded
 from ..stores import MemoryStore, SQLiteStore
 from ._backend import add_backend_options, find_backend
+from ._consent import ask_at_terminal, can_ask
 from ._defaults import is_given
 from ._exits import DENIED, ERROR, OK, TIMEOUT, exit_code
 from ._formats import WRITERS, Writer
 from ._logging import log_to_stderr
 from ._options import Commands, add_command, seconds
 from ._output import Output, complain
+from ._policy import add_permission_option, make_policy
+from ._record import add_record_option, make_audit, make_transcript
+from ._services import add_service_options
 from ._signals import run
 from ._store import add_store_option, default_store
 from ._text import one_line
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 
     from .._manager import SessionManager
     from .._records import Mode
-    from ..abc import SessionStore
+    from ..abc import AuditLog, PermissionPolicy, SessionStore, Transcript
     from ..acp.runtime import AcpRuntime
 
 _DESCRIPTION = """\
@@ -73,13 +76,9 @@ def add_parser(commands: Commands) -> None:
     option("--cwd", metavar="DIR", help="its working directory (default: the current one)")
     option("--timeout", type=seconds, metavar="S", help="seconds until it is stopped")
     add_store_option(parser)
-    option(
-        "--permissions",
-        choices=("deny", "approve-all"),
-        default="deny",
-        metavar="WORD",
-        help="deny (default) or approve-all, whenever it asks",
-    )
+    add_record_option(parser)
+    add_permission_option(parser)
+    add_service_options(parser)
     option("--format", choices=tuple(WRITERS), default="text", metavar="WORD", help="text (default), json or quiet")
     option("-v", "--verbose", action="store_true", help="tell on standard error what went on")
 
@@ -94,6 +93,8 @@ def prompt(options: argparse.Namespace) -> int:
     fail = options.parser.error
     if is_given(options, "store") and options.session is None:
         fail("--store needs --session")
+    if is_given(options, "record") and options.session is None:
+        fail("--record needs --session")
     if options.session is not None and not options.session.strip():
         fail("--session needs a name")
     cwd = Path(options.cwd or ".").resolve()
@@ -109,6 +110,7 @@ def prompt(options: argparse.Namespace) -> int:
     limits = Limits()
     if options.timeout is not None:
         limits = attrs.evolve(limits, turn=options.timeout, setup=min(limits.setup, options.timeout))
+    path = options.store or default_store()
     writer = WRITERS[options.format](Output.stdout(), Output.stderr())
     job = _Job(
         text=text,
@@ -116,8 +118,10 @@ def prompt(options: argparse.Namespace) -> int:
         key=options.session,
         cwd=str(cwd),
         settings=Settings(limits=limits, max_buffered=_MAX_BUFFERED),
-        store=MemoryStore() if options.session is None else SQLiteStore(options.store or default_store()),
-        approve=options.permissions == "approve-all",
+        store=MemoryStore() if options.session is None else SQLiteStore(path),
+        audit=None if options.session is None else make_audit(path),
+        transcript=None if options.session is None else make_transcript(options, path),
+        policy=make_policy(options, ask=ask_at_terminal(Output.stderr()) if can_ask() else None),
         writer=writer,
         why=functools.partial(why, command=backend.command, limits=limits, timeout=options.timeout),
     )
@@ -147,7 +151,9 @@ class _Job:
     cwd: str
     settings: Settings
     store: SessionStore
-    approve: bool
+    audit: AuditLog | None
+    transcript: Transcript | None
+    policy: PermissionPolicy
     writer: Writer
     why: Callable[[AcpError], str]
     complaint: str | None = None
@@ -156,9 +162,13 @@ class _Job:
 
 async def _run(job: _Job) -> int:
     """Open a manager for one turn.  If cancelled, the turn is stopped within its cleanup budget."""
-    policy = AllowAll() if job.approve else DenyAll()
     async with open_session_manager(
-        {_AGENT: job.make_runtime()}, store=job.store, settings=job.settings, permissions=policy
+        {_AGENT: job.make_runtime()},
+        store=job.store,
+        audit=job.audit,
+        transcript=job.transcript,
+        settings=job.settings,
+        permissions=job.policy,
     ) as manager:
         try:
             outcome = await _turn(job, manager)
@@ -180,7 +190,7 @@ async def _turn(job: _Job, manager: SessionManager) -> Outcome:
         left = max(job.settings.limits.turn - (trio.current_time() - began), 0.001)
         async with session.turn(job.text, timeout=left) as turn:
             async for event in turn:
-                if isinstance(event, PermissionAnswered) and event.decision != "allow" and not job.approve:
+                if isinstance(event, PermissionAnswered) and event.decision != "allow":
                     job.refused = event
                 await job.writer.show(event)
     except TurnTimedOut as error:
