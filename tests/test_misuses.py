@@ -210,6 +210,58 @@ MISUSES: Final = [
         "--agent x: a token is not sent to another machine unencrypted: use wss://",
         {"c.toml": "[defaults]\nagent = 'x'\n[agents.x]\nurl = 'ws://example.org'\ntoken_file = 't'\n"},
     ),
+    # -- what an agent may do
+    *(
+        Misuse(
+            f"{command} --stdio true --permissions maybe",
+            2,
+            "--permissions must be ask, deny, approve-reads, approve-all or a file FILE.toml, not 'maybe'",
+        )
+        for command in ("prompt hi", "chat")
+    ),
+    Misuse(
+        "prompt hi --stdio true --permissions {tmp}/p.toml",
+        2,
+        "--permissions {tmp}/p.toml: cannot be read: No such file or directory",
+    ),
+    Misuse(
+        "chat --stdio true --permissions {tmp}/p.toml",
+        2,
+        "--permissions {tmp}/p.toml: rule 1: unknown key 'paths' (known: action, kind, name, path)",
+        {"p.toml": "[[rules]]\naction = 'allow'\npaths = '**'\n"},
+    ),
+    Misuse(
+        "prompt hi --stdio true --allow-terminal no-such-program",
+        2,
+        "--allow-terminal: there is no program 'no-such-program' on PATH",
+    ),
+    Misuse(
+        "chat --stdio true --allow-terminal ./x",
+        2,
+        "--allow-terminal: a command is the name of a program, or its absolute path, not './x'",
+    ),
+    # -- chat, and stored sessions
+    Misuse("chat --stdio true --session ' '", 2, "--session needs a name"),
+    Misuse("chat --stdio true --cwd /no/such", 2, "--cwd: there is no directory /no/such"),
+    Misuse("chat --stdio no-such-program", 1, "--stdio: there is no program 'no-such-program'"),
+    Misuse("prompt hi --stdio true --record", 2, "--record needs --session"),
+    Misuse("sessions", 2, "the following arguments are required: COMMAND"),
+    Misuse("sessions show", 2, "the following arguments are required: KEY"),
+    *(
+        Misuse(
+            f"{command} nobody",
+            4,
+            "there is no session 'nobody' in {tmp}/home/sessions.db",
+        )
+        for command in ("sessions show", "sessions close", "sessions export", "status")
+    ),
+    Misuse(
+        "sessions export k --format pdf",
+        2,
+        "argument --format: invalid choice: 'pdf' (choose from 'markdown', 'jsonl')",
+    ),
+    Misuse("sessions list --store {tmp}", 2, "--store {tmp} is a directory; name the file in it"),
+    Misuse("status --stdio true", 2, "which session the agent is to be asked about: KEY is missing"),
     # -- explore, and what all commands have
     Misuse("explore --all x", 2, "--all takes no target"),
     Misuse("explore --schedules many", 2, "argument --schedules: not a number of runs: 'many'"),
@@ -238,8 +290,9 @@ def test_a_misuse_is_told_with_what_to_do(
     said = capfd.readouterr()
     assert "sesame" not in said.err
     last = said.err.splitlines()[-1]
-    for prefix in (f"trio-acp {argv[0]}: error: " if argv else "", "trio-acp: error: ", "trio-acp: "):
-        if prefix and last.startswith(prefix):
+    words = [" ".join(["trio-acp", *argv[:n]]) for n in (2, 1, 0)]
+    for prefix in (*(f"{word}: error: " for word in words), "trio-acp: "):
+        if last.startswith(prefix):
             last = last.removeprefix(prefix)
             break
     assert (misuse.line.format(tmp=tmp_path), misuse.code, "") == (last, code, said.out)
@@ -249,6 +302,6 @@ def test_there_are_enough_of_them() -> None:
     """At least thirty, each once, and of every command that talks to an agent or serves one."""
     assert len(MISUSES) >= 30
     assert len(MISUSES) == len({(misuse.argv, misuse.line) for misuse in MISUSES})
-    assert {"prompt", "doctor", "serve", "agents", "explore"} <= {
+    assert {"prompt", "chat", "sessions", "status", "doctor", "serve", "agents", "explore"} <= {
         (misuse.argv.split() or [""])[0] for misuse in MISUSES
     }

@@ -52,6 +52,9 @@ def make_policy(options: argparse.Namespace, *, ask: PermissionPolicy | None) ->
             complain("--permissions approve-all: the agent may do whatever you can do, without asking")
             return AllowAll()
         case str(path) if path.endswith(".toml"):
-            return RulePolicy.from_file(path, ask=ask)
+            try:
+                return RulePolicy.from_file(path, ask=ask)
+            except InvalidOption as error:
+                raise InvalidOption(f"--permissions {error}", detail=error.detail) from error
         case other:
-            raise InvalidOption(f"--permissions: must be {', '.join(_NAMES)} or a file FILE.toml, not {other!r}")
+            raise InvalidOption(f"--permissions must be {', '.join(_NAMES)} or a file FILE.toml, not {other!r}")
