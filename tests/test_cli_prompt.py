@@ -265,7 +265,6 @@ def test_where_sessions_are_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         ["hi", "--stdio", "x", "--cwd", "/no/such/directory"],
         [" ", "--stdio", "x"],
         ["hi", "--stdio", "x", "--format", "yaml"],
-        ["hi", "--stdio", "x", "--permissions", "ask"],
         ["hi", "--stdio", "x", "--frobnicate"],
     ],
 )
