@@ -202,7 +202,21 @@ def test_an_agent_that_opens_no_session_in_time(run: Run) -> None:
             "trio-acp: session/prompt: no (-32603), after this was not permitted: Write\n",
         ),
         ("permission Write; say fine", [], 0, ""),
-        ("permission! Write", ["--permissions", "approve-all"], 0, ""),
+        (
+            "permission! Write",
+            ["--permissions", "approve-all"],
+            0,
+            "trio-acp: --permissions approve-all: the agent may do whatever you can do, without asking\n",
+        ),
+        (
+            "permission! Look kind=read",
+            ["--permissions", "ask"],
+            5,
+            (
+                "trio-acp: --permissions ask: there is no terminal to ask at, so everything is denied\n"
+                "trio-acp: the agent refused, after this was not permitted: Look\n"
+            ),
+        ),
         ("stop refusal", [], 0, ""),
         ("stop cancelled", [], 1, "trio-acp: the agent stopped the turn\n"),
         ("error -32603 no", [], 1, "trio-acp: session/prompt: no (-32603)\n"),

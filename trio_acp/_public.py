@@ -98,7 +98,13 @@ from ._tasks import TaskOutcome as TaskOutcome
 from ._tasks import TaskRecord as TaskRecord
 from ._tasks import TaskStatus as TaskStatus
 from .acp.runtime import AcpRuntime as AcpRuntime
+from .services import ClientServices as ClientServices
+from .services import FileService as FileService
+from .services import TerminalService as TerminalService
+from .stores import MemoryAudit as MemoryAudit
 from .stores import MemoryLedger as MemoryLedger
 from .stores import MemoryStore as MemoryStore
+from .stores import SQLiteAudit as SQLiteAudit
 from .stores import SQLiteLedger as SQLiteLedger
 from .stores import SQLiteStore as SQLiteStore
+from .stores import SQLiteTranscript as SQLiteTranscript

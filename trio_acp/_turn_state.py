@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ._calls import Call
     from ._events import ContentBlock, Event
     from ._limits import Limits
+    from ._recording import TurnRecord
     from ._records import SessionRecord
     from ._requests import Ending
     from .abc import Done, PromptMode
@@ -105,6 +106,7 @@ class TurnState(Request):
         self.started: float | None = None
         self.marked = False  # whether the stored state may say `running`
         self.background: BackgroundTask | None = None
+        self.record: TurnRecord | None = None
         self.submitted = False
         self.saw_event = False
         self.log: list[Cause] = []
@@ -220,6 +222,10 @@ class TurnState(Request):
                 self.on_first_event()
         if self.background is not None:
             self.background.saw(event)
+        if size is None:
+            size = _estimated_size(event)
+        if self.record is not None:
+            self.record.saw(event, size)
         if isinstance(event, TextDelta):
             self._texts.append(event.text)
         elif isinstance(event, ToolCall):
@@ -228,8 +234,6 @@ class TurnState(Request):
             self._usage = event
         if self._collect_only:
             return True
-        if size is None:
-            size = _estimated_size(event)
         if self._buffered and self._buffered + size > self._max_buffered:
             self._gate_open = False
             slow = TurnFailed(

@@ -13,7 +13,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from .._errors import AcpError
-from . import demo, explore, prompt, serve
+from . import chat, demo, explore, prompt, serve, sessions, status
 from ._exits import BROKEN_PIPE, ERROR, INTERRUPTED, exit_code
 from ._output import complain, forget_stdout
 from ._text import one_line
@@ -26,6 +26,7 @@ examples:
   trio-acp demo
   trio-acp serve --port 8137 -- gemini --acp
   trio-acp prompt "Summarise README.md" --url ws://127.0.0.1:8137/acp
+  trio-acp chat --url ws://127.0.0.1:8137/acp
 
 exit codes:
   0 all is well   1 an error   2 wrong usage   3 the time was up   4 no such session
@@ -74,6 +75,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"trio-acp {metadata.version('trio-acp')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, prompt, serve, explore):
+    for command in (demo, prompt, chat, serve, sessions, status, explore):
         command.add_parser(commands)
     return parser

@@ -11,6 +11,7 @@ import attrs
 from .._errors import InvalidOption
 from ..acp.runtime import AcpRuntime
 from ._options import header
+from ._services import make_services
 from ._tls import client_context
 from ._why import check_url
 
@@ -34,10 +35,10 @@ class Backend:
     make_runtime: Callable[[], AcpRuntime]
 
 
-def add_backend_options(parser: argparse.ArgumentParser) -> None:
+def add_backend_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Add the options that say which agent, and how to reach it."""
     group = parser.add_argument_group("which agent")
-    agent = group.add_mutually_exclusive_group(required=True)
+    agent = group.add_mutually_exclusive_group(required=required)
     agent.add_argument("--url", metavar="URL", help="one behind a WebSocket: ws://... or wss://...")
     agent.add_argument("--stdio", metavar='"CMD ARG ..."', help="a program; words are split as a shell does it")
     option = group.add_argument
@@ -64,6 +65,7 @@ def find_backend(options: argparse.Namespace) -> Backend:
         options.parser.error("--token-file and --header need --url")
     if options.ca_file is not None and not (options.url or "").lower().startswith("wss:"):
         raise InvalidOption("--ca-file needs a --url that begins with wss://", detail="invalid-url")
+    services = make_services(options)
     if options.url is not None:
         check_url(options.url)
         url, headers, token_file = options.url, options.header, options.token_file
@@ -71,7 +73,9 @@ def find_backend(options: argparse.Namespace) -> Backend:
         return Backend(
             shown=url.partition("?")[0],
             command=None,
-            make_runtime=lambda: AcpRuntime.websocket(url, headers=headers, token_file=token_file, ssl_context=trust),
+            make_runtime=lambda: AcpRuntime.websocket(
+                url, headers=headers, token_file=token_file, ssl_context=trust, services=services
+            ),
         )
     try:
         argv: list[str] = shlex.split(options.stdio)
@@ -79,4 +83,6 @@ def find_backend(options: argparse.Namespace) -> Backend:
         raise InvalidOption(f"--stdio: {error}", detail="invalid-argv") from error
     if not argv:
         raise InvalidOption("--stdio: the command is empty", detail="invalid-argv")
-    return Backend(shown=options.stdio, command=options.stdio, make_runtime=lambda: AcpRuntime.stdio(argv))
+    return Backend(
+        shown=options.stdio, command=options.stdio, make_runtime=lambda: AcpRuntime.stdio(argv, services=services)
+    )

@@ -20,14 +20,16 @@ from .._manager import open_session_manager
 from .._outcomes import Completed, Failed, Outcome, Stopped, TimedOut
 from .._service import shielded
 from ..stores import MemoryStore, SQLiteStore
-from ._asking import ask_at_terminal, can_ask
 from ._backend import add_backend_options, find_backend
+from ._consent import ask_at_terminal, can_ask
 from ._exits import DENIED, ERROR, OK, TIMEOUT, exit_code
 from ._formats import WRITERS, Writer
 from ._logging import log_to_stderr
 from ._options import Commands, add_command, seconds
 from ._output import Output, complain
 from ._policy import add_permission_option, make_policy
+from ._record import add_record_option, make_audit, make_transcript
+from ._services import add_service_options
 from ._signals import run
 from ._store import add_store_option, default_store
 from ._text import one_line
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
     from .._manager import SessionManager
     from .._records import Mode
-    from ..abc import PermissionPolicy, SessionStore
+    from ..abc import AuditLog, PermissionPolicy, SessionStore, Transcript
     from ..acp.runtime import AcpRuntime
 
 _DESCRIPTION = """\
@@ -96,7 +98,9 @@ def add_parser(commands: Commands) -> None:
         help="seconds that it may take; then the agent is stopped, which takes up to 3 more",
     )
     add_store_option(parser)
+    add_record_option(parser)
     add_permission_option(parser)
+    add_service_options(parser)
     option("--format", choices=tuple(WRITERS), default="text", help="text (default); json lines; quiet: only the text")
     option("-v", "--verbose", action="store_true", help="tell on standard error what went on")
 
@@ -111,6 +115,8 @@ def prompt(options: argparse.Namespace) -> int:
     fail = options.parser.error
     if options.store is not None and options.session is None:
         fail("--store needs --session")
+    if options.record and options.session is None:
+        fail("--record needs --session")
     if options.session is not None and not options.session.strip():
         fail("--session needs a name")
     cwd = Path(options.cwd or ".").resolve()
@@ -126,6 +132,7 @@ def prompt(options: argparse.Namespace) -> int:
     limits = Limits()
     if options.timeout is not None:
         limits = attrs.evolve(limits, turn=options.timeout, setup=min(limits.setup, options.timeout))
+    path = options.store or default_store()
     writer = WRITERS[options.format](Output.stdout(), Output.stderr())
     job = _Job(
         text=text,
@@ -133,7 +140,9 @@ def prompt(options: argparse.Namespace) -> int:
         key=options.session,
         cwd=str(cwd),
         settings=Settings(limits=limits, max_buffered=_MAX_BUFFERED),
-        store=MemoryStore() if options.session is None else SQLiteStore(options.store or default_store()),
+        store=MemoryStore() if options.session is None else SQLiteStore(path),
+        audit=None if options.session is None else make_audit(path),
+        transcript=make_transcript(options, path),
         policy=make_policy(options, ask=ask_at_terminal(Output.stderr()) if can_ask() else None),
         writer=writer,
         why=functools.partial(why, command=backend.command, limits=limits, timeout=options.timeout),
@@ -164,6 +173,8 @@ class _Job:
     cwd: str
     settings: Settings
     store: SessionStore
+    audit: AuditLog | None
+    transcript: Transcript | None
     policy: PermissionPolicy
     writer: Writer
     why: Callable[[AcpError], str]
@@ -174,7 +185,12 @@ class _Job:
 async def _run(job: _Job) -> int:
     """Open a manager for one turn.  If cancelled, the turn is stopped within its cleanup budget."""
     async with open_session_manager(
-        {_AGENT: job.make_runtime()}, store=job.store, settings=job.settings, permissions=job.policy
+        {_AGENT: job.make_runtime()},
+        store=job.store,
+        audit=job.audit,
+        transcript=job.transcript,
+        settings=job.settings,
+        permissions=job.policy,
     ) as manager:
         try:
             outcome = await _turn(job, manager)

@@ -1,10 +1,4 @@
-"""A child process with a process group of its own, of which nothing is left behind.
-
-The agent is the program that was started.  When it exits, by itself or because
-it is told to, everything else in its group is killed in the same step: between
-reaping a process and signalling its group the number could otherwise be given
-to a stranger.
-"""
+"""An agent that runs as a child process, and of which nothing is left behind."""
 
 from __future__ import annotations
 
@@ -21,6 +15,7 @@ from trio_acp._errors import BackendUnavailable
 from trio_acp._owner import MARK, current_owner, mark
 from trio_acp._service import shielded
 
+from ._group_process import GroupProcess
 from ._redact import redact, secrets_of
 
 if TYPE_CHECKING:
@@ -35,26 +30,17 @@ _FOR_EOF, _FOR_TERM, _FOR_KILL = 0.5, 0.25, 0.25
 _STREAM_SECONDS = 1.0
 
 
-class AgentProcess(trio.abc.AsyncResource):
-    """Owns the process, its pipes and its end.
-
-    Attributes:
-        pid: The process id, which is also the id of its group.
-        status: The exit status once it has exited, negative for a signal.
-        exited: Set when the process has exited and its group was killed.
-    """
+class AgentProcess(GroupProcess, trio.abc.AsyncResource):
+    """Owns the process, its pipes and its end."""
 
     def __init__(self, process: trio.Process, *, close_timeout: float, secrets: Sequence[str] = ()) -> None:
-        self._process = process
+        super().__init__(process)
         self._secrets = secrets
         self._close_timeout = close_timeout
         # All three were asked for, so they are there.
         self.stdin = cast("trio.abc.SendStream", process.stdin)
         self.stdout = cast("trio.abc.ReceiveStream", process.stdout)
         self._stderr = cast("trio.abc.ReceiveStream", process.stderr)
-        self.pid = process.pid
-        self.exited = trio.Event()
-        self.status: int | None = None
         self._tail = bytearray()
         self._tail_complete = trio.Event()
 
@@ -66,12 +52,6 @@ class AgentProcess(trio.abc.AsyncResource):
     def redacted(self, said: str) -> str:
         """Return what the process wrote, without the secrets of its environment."""
         return redact(said, self._secrets)
-
-    async def watch_exit(self) -> None:
-        """Reap the process when it exits, and kill what is left of its group; cancelled, it stops watching."""
-        self.status = await self._process.wait()
-        self._signal_group(signal.SIGKILL)
-        self.exited.set()
 
     async def drain_stderr(self) -> None:
         """Read standard error to its end, so that the agent never blocks on it; cancelled, it stops reading."""
@@ -116,7 +96,7 @@ class AgentProcess(trio.abc.AsyncResource):
             with trio.move_on_after(self._close_timeout * _FOR_EOF):
                 await self.exited.wait()
             if not self.exited.is_set():
-                self._signal_group(signal.SIGTERM)
+                self.signal_group(signal.SIGTERM)
                 with trio.move_on_after(self._close_timeout * _FOR_TERM):
                     await self.exited.wait()
         finally:
@@ -125,7 +105,7 @@ class AgentProcess(trio.abc.AsyncResource):
     async def aclose(self) -> None:
         """End the process by force, and close its pipes.  Cancelled or not, it does the same."""
         if not self.exited.is_set():
-            self._signal_group(signal.SIGKILL)
+            self.signal_group(signal.SIGKILL)
             with shielded(self._close_timeout * _FOR_KILL):
                 await self.exited.wait()
         if not self.exited.is_set():
@@ -133,11 +113,6 @@ class AgentProcess(trio.abc.AsyncResource):
         for stream in (self.stdin, self.stdout, self._stderr):
             with shielded(_STREAM_SECONDS):
                 await trio.aclose_forcefully(stream)
-
-    def _signal_group(self, signum: signal.Signals) -> None:
-        # No such group: all have gone.  Not permitted: some systems say so of a group that has only zombies.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signum)
 
 
 async def open_agent_process(

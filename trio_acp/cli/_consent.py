@@ -55,10 +55,11 @@ def ask_at_terminal(stderr: Output) -> Ask:
             await stderr.write(f"{_question(request)}\n")
             with _terminal() as terminal:
                 while True:
-                    await stderr.write("[y/N] ")
+                    await stderr.write("Allow it? [y/N] ")
                     line = await _read_line(terminal)
                     if line is None:
-                        return Verdict(decision="cancel", rule="nobody is at the terminal")
+                        await stderr.write("\n")
+                        return Verdict(decision="cancel", rule="no answer")
                     decision = _ANSWERS.get(line.strip().lower())
                     if decision is not None:
                         return Verdict(decision=decision, rule="you were asked")
