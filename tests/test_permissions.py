@@ -135,6 +135,18 @@ async def test_a_question_that_nobody_answers_is_cancelled(autojump_clock: MockC
     assert turn.reply.text.endswith("on")
 
 
+async def test_an_answer_after_the_timeout_allows_nothing(autojump_clock: MockClock) -> None:
+    """Not even if whoever is asked takes no notice of being cancelled."""
+
+    async def ask(request: PermissionRequest) -> Decision:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(6)
+        return "allow"
+
+    verdict = await Ask(ask, timeout=5).decide(request_for())
+    assert Verdict(decision="cancel", rule="nobody answered within 5 s") == verdict
+
+
 @pytest.mark.parametrize("timeout", [0, -1, math.nan])
 def test_a_timeout_is_above_zero(timeout: float) -> None:
     """Anything else is refused at once."""
@@ -177,6 +189,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "loop").symlink_to(root / "loop")
     (root / "src" / "deep" / "er").mkdir(parents=True)
     (root / "deep").symlink_to(root / "src" / "deep" / "er")
+    (above / "repository" / "sub").mkdir()
+    (root / "far").symlink_to(above / "repository" / "sub")
     (above / "alias").symlink_to(root)
     return root
 
@@ -197,6 +211,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("{root}/dangling", False),
         ("{root}/in/../../secret", False),
         ("{root}/deep/../../secret", False),
+        ("{root}/far/../a.py", False),
         ("{root}/loop", False),
         ("{root}/loop/../out/secret", False),
         ("//{root}/src/a.py", True),
@@ -282,7 +297,9 @@ async def _expire(clock: MockClock) -> None:
     clock.jump(5)
 
 
-PARTS = st.sampled_from(("src", "a.py", "..", ".", "in", "out", "deep", "er", "dangling", "loop", "", "new", "repo"))
+PARTS = st.sampled_from(
+    ("src", "a.py", "..", ".", "in", "out", "deep", "er", "far", "dangling", "loop", "", "new", "repo")
+)
 
 
 def meant(path: str) -> str | None:

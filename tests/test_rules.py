@@ -262,6 +262,7 @@ async def test_dots_and_the_home_directory_in_patterns(monkeypatch: pytest.Monke
     ):
         rules: list[Rule] = [Rule(action="deny", path=pattern), Rule(action="allow")]
         assert "deny" == await decision_of(RulePolicy(rules), request_for(file))
+        assert "allow" == await decision_of(RulePolicy([Rule(action="allow", path=pattern)]), request_for(file))
         other = request_for("/other/b/c")
         assert ("deny" if pattern == "/**" else "allow") == await decision_of(RulePolicy(rules), other)
 

@@ -89,12 +89,7 @@ class Rule:
         return self.path is None or self._matches_files(self.path, places)
 
     def starts(self) -> set[str]:
-        """Return the paths that its patterns begin with, and that may be links: who denies them denies what is there.
-
-        For an allow there are none, as the agent may have made the link.
-        """
-        if self.action == "allow":
-            return set()
+        """Return the paths that its patterns begin with.  Links among them count: who denies one denies what is there."""
         return {start for start in map(literal_start, self.path or ()) if start is not None}
 
     def _matches_files(self, patterns: tuple[str, ...], places: Places | None) -> bool:
@@ -102,7 +97,7 @@ class Rule:
         if places is None:
             return self.action != "allow"
         root = places.root
-        if self.action == "allow":
+        if self.action == "allow":  # where the pattern's own links lead does not count: the agent may have made them
             return all(
                 any(_match_path(pattern, root.real[0], real) for pattern in patterns)
                 for file in places.files
