@@ -89,7 +89,7 @@ class Rule:
         return self.path is None or self._matches_files(self.path, places)
 
     def starts(self) -> set[str]:
-        """Return the paths that its patterns begin with.  Links among them count: who denies one denies what is there."""
+        """Return the paths that its patterns begin with: who denies a link denies what is there."""
         return {start for start in map(literal_start, self.path or ()) if start is not None}
 
     def _matches_files(self, patterns: tuple[str, ...], places: Places | None) -> bool:
