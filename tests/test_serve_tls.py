@@ -281,7 +281,7 @@ def encrypted(key: bytes) -> bytes:
         (["--stdio", "true", "--ca-file", "x"], "--ca-file needs a --url that begins with wss://"),
         (["--url", "wss://localhost/acp", "--ca-file", "/none"], "--ca-file /none: No such file or directory"),
         (["--url", "wss://localhost/acp", "--ca-file", "/dev/null"], "--ca-file /dev/null: there is no certificate"),
-        (["--url", "ws://192.0.2.1/acp", "--token-file", "x"], "refusing to send a token unencrypted to another"),
+        (["--url", "ws://192.0.2.1/acp", "--token-file", "x"], "a token is not sent to another machine unencrypted"),
     ],
 )
 async def test_a_client_option_that_cannot_be_used(options: list[str], words: str) -> None:

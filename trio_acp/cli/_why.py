@@ -37,7 +37,7 @@ def why(error: AcpError, *, command: str | None, limits: Limits, timeout: float 
 
     Args:
         error: What was raised.
-        command: The value of ``--stdio``, if that is the agent.
+        command: The option that names the program, with its value, if the agent is a program.
         limits: In use.
         timeout: The value of ``--timeout``.
     """
@@ -51,8 +51,9 @@ def why(error: AcpError, *, command: str | None, limits: Limits, timeout: float 
     if command is None or not isinstance(error, BackendUnavailable):
         return str(error)
     if error.detail in {"no-such-program", "cannot-start"}:
-        return f"--stdio: {error}"
+        named = command.startswith("--agent")
+        return f'{command}: {error}; "trio-acp agents" tells more' if named else f"--stdio: {error}"
     if _ECHO in str(error):
-        return f"--stdio {command!r}: it echoes what it gets; it is no ACP agent"
+        return f"{command}: it echoes what it gets; it is no ACP agent"
     question = "; is it an ACP agent?" if error.detail == "agent-exited" else ""
-    return f"--stdio {command!r}: {error}{question}"
+    return f"{command}: {error}{question}"

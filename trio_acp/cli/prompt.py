@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import logging
 import sys
@@ -22,6 +23,7 @@ from .._service import shielded
 from ..stores import MemoryStore, SQLiteStore
 from ._backend import add_backend_options, find_backend
 from ._consent import ask_at_terminal, can_ask
+from ._defaults import is_given
 from ._exits import DENIED, ERROR, OK, TIMEOUT, exit_code
 from ._formats import WRITERS, Writer
 from ._logging import log_to_stderr
@@ -36,7 +38,6 @@ from ._text import one_line
 from ._why import why
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
 
     from .._manager import SessionManager
@@ -45,29 +46,11 @@ if TYPE_CHECKING:
     from ..acp.runtime import AcpRuntime
 
 _DESCRIPTION = """\
-Send a prompt to an agent and show what it answers.
-
-Without --session the agent gets a session of its own, which is closed
-afterwards.  With it the session of that name is resumed, or created.
-
-Standard output has the agent's text; standard error has, in short lines, what
-it does meanwhile.  What the agent has to ask for, you are asked; where there is
-no terminal, it is denied.
+Send a prompt (TEXT, or - for standard input) to an agent; show what it answers.
+Its text is on standard output, what it does meanwhile on standard error.
 """
 _EXAMPLES = """\
-examples:
-  trio-acp prompt "Explain setup.py" --stdio "gemini --acp"
-  git diff | trio-acp prompt - --url ws://127.0.0.1:8137/acp --format quiet
-  trio-acp prompt "Go on" --session refactoring --stdio "gemini --acp"
-  trio-acp prompt "Fix the tests" --stdio "gemini --acp" --permissions approve-all
-
-secrets:
-  A token is read from a file, never from the command line, which others can
-  see.  It is not sent unencrypted to another machine.
-
-exit codes:
-  0 all is well   1 an error   2 wrong usage   3 the time was up
-  5 failed or refused after a permission was denied   130 interrupted
+example: git diff | trio-acp prompt - --agent gemini --format quiet
 """
 _AGENT = "agent"
 _LAST_LINE_SECONDS = 1.0
@@ -82,26 +65,21 @@ def add_parser(commands: Commands) -> None:
         "prompt",
         prompt,
         summary="send a prompt to an agent",
-        usage='trio-acp prompt TEXT|- (--url URL | --stdio "CMD ARG ...") [options]',
+        usage="trio-acp prompt TEXT|- [options]",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
     option = parser.add_argument
-    option("text", metavar="TEXT", help="the prompt; - reads it from standard input")
+    option("text", metavar="TEXT", help=argparse.SUPPRESS)
     add_backend_options(parser)
-    option("--session", metavar="KEY", help="the session to resume or create")
-    option("--cwd", metavar="DIR", help="the agent's working directory (default: the current one)")
-    option(
-        "--timeout",
-        type=seconds,
-        metavar="S",
-        help="seconds that it may take; then the agent is stopped, which takes up to 3 more",
-    )
+    option("--session", metavar="KEY", help="resume or create it; else one for this prompt")
+    option("--cwd", metavar="DIR", help="its working directory (default: the current one)")
+    option("--timeout", type=seconds, metavar="S", help="seconds until it is stopped")
     add_store_option(parser)
     add_record_option(parser)
     add_permission_option(parser)
     add_service_options(parser)
-    option("--format", choices=tuple(WRITERS), default="text", help="text (default); json lines; quiet: only the text")
+    option("--format", choices=tuple(WRITERS), default="text", metavar="WORD", help="text (default), json or quiet")
     option("-v", "--verbose", action="store_true", help="tell on standard error what went on")
 
 
@@ -113,9 +91,9 @@ def prompt(options: argparse.Namespace) -> int:
         BrokenPipeError: nobody reads standard output any more.
     """
     fail = options.parser.error
-    if options.store is not None and options.session is None:
+    if is_given(options, "store") and options.session is None:
         fail("--store needs --session")
-    if options.record and options.session is None:
+    if is_given(options, "record") and options.session is None:
         fail("--record needs --session")
     if options.session is not None and not options.session.strip():
         fail("--session needs a name")
@@ -142,7 +120,7 @@ def prompt(options: argparse.Namespace) -> int:
         settings=Settings(limits=limits, max_buffered=_MAX_BUFFERED),
         store=MemoryStore() if options.session is None else SQLiteStore(path),
         audit=None if options.session is None else make_audit(path),
-        transcript=make_transcript(options, path),
+        transcript=None if options.session is None else make_transcript(options, path),
         policy=make_policy(options, ask=ask_at_terminal(Output.stderr()) if can_ask() else None),
         writer=writer,
         why=functools.partial(why, command=backend.command, limits=limits, timeout=options.timeout),

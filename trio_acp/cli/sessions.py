@@ -87,7 +87,7 @@ def add_parser(commands: Commands) -> None:
     _add_key(closed)
     closed.add_argument("--forget", action="store_true", help="delete all that is stored of it, the transcript too")
     add_store_option(closed)
-    add_backend_options(closed, required=False)
+    add_backend_options(closed)
 
     exported = _add(
         below,
@@ -104,7 +104,7 @@ def add_parser(commands: Commands) -> None:
     )
     exported.add_argument("--output", type=Path, metavar="FILE", help="where to (default: standard output)")
     add_store_option(exported)
-    add_backend_options(exported, required=False)
+    add_backend_options(exported)
 
 
 def _add(

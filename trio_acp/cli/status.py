@@ -65,7 +65,7 @@ def add_parser(commands: Commands) -> None:
         "--format", choices=("text", "json"), default="text", metavar="FORM", help="text (default), or a line of json"
     )
     add_store_option(parser)
-    add_backend_options(parser, required=False)
+    add_backend_options(parser)
 
 
 async def _status(options: argparse.Namespace) -> int:
