@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from tests.pty_kit import TerminalWindow
 
-pytestmark = pytest.mark.skipif(
+needs_terminal = pytest.mark.skipif(
     not sys.platform.startswith("linux") or shutil.which("setsid") is None, reason="needs setsid of util-linux"
 )
 
-QUESTION = "Allow it once? [y/N]"
+QUESTION = "Allow it? [y/N]"
 ASKS = "permission! Delete it kind=edit; say done"
 
 
@@ -29,6 +29,7 @@ def prompt(text: str, *options: str) -> AbstractAsyncContextManager[TerminalWind
     return terminal_window([*CLI, "prompt", text, "--stdio", STDIO, *options])
 
 
+@needs_terminal
 @pytest.mark.parametrize(
     ("keys", "code", "seen"),
     [
@@ -50,6 +51,64 @@ async def test_a_line_is_the_answer(keys: str, code: int, seen: str) -> None:
         assert seen in window.text
 
 
+@pytest.mark.parametrize(
+    ("keys", "kinds", "offered", "answer"),
+    [
+        ("y\n", "allow_always,allow_once,reject_once", ("allow it once", "deny it"), "selected allow_once-2"),
+        ("n\n", "allow_once,reject_once", ("allow it once", "deny it"), "selected reject_once-2"),
+        ("y\n", "allow_always,reject_always", ("allow it ALWAYS", "deny it ALWAYS"), "selected allow_always-1"),
+        ("n\n", "allow_always,reject_always", ("allow it ALWAYS", "deny it ALWAYS"), "selected reject_always-2"),
+        ("y\n", "someday,reject_once", ("cancel: the agent does not offer this", "deny it"), "cancelled"),
+    ],
+)
+@needs_terminal
+async def test_an_answer_does_what_was_said_of_it(keys: str, kinds: str, offered: tuple[str, str], answer: str) -> None:
+    """The question tells what y and n do with what the agent offers, and that is what they do."""
+    async with prompt(f"permission Write kinds={kinds} kind=edit path=/repo/a") as window:
+        text = await window.sees(QUESTION)
+        lines = ["The agent asks for permission (edit): Write", "  /repo/a"]
+        assert lines == text.splitlines()[:2]
+        assert f"  y = {offered[0]}" in text
+        assert f"  n = {offered[1]}" in text
+        window.press(keys)
+        assert 0 == await window.ends()
+        assert f"permission: {answer}" in window.text
+
+
+@needs_terminal
+async def test_what_came_before_a_question_is_no_answer() -> None:
+    """Keys that were typed ahead allow nothing."""
+    async with prompt("permission One; permission Two; say done") as window:
+        window.press("y\ny\n")
+        await window.sees(QUESTION)
+        window.press("n\ny\n")
+        await window.sees(lambda text: text.count(QUESTION) == 2)
+        window.press("n\n")
+        assert 0 == await window.ends()
+        assert "allow_once" not in window.text
+
+
+@needs_terminal
+async def test_a_question_ends_with_its_turn() -> None:
+    """At the deadline nobody is asked any further, and what is said then stands on a line of its own."""
+    async with prompt("permission Write", "--timeout", "3") as window:
+        before = window.mode()
+        await window.sees(QUESTION)
+        assert 3 == await window.ends()
+        assert "trio-acp: the time was up after 3 s" in window.rows
+        assert before == window.mode()
+
+
+@needs_terminal
+async def test_a_long_title_shows_its_end() -> None:
+    """What matters of a command may be its last words, and many spaces do not push them away."""
+    async with prompt("permission echo " + "x" * 600 + " " * 500 + "&& rm -rf /") as window:
+        assert "&& rm -rf /" in (await window.sees(QUESTION)).replace("\n", "")
+        window.press("n\n")
+        await window.ends()
+
+
+@needs_terminal
 async def test_anything_else_is_asked_again() -> None:
     """A line that is neither yes nor no answers nothing."""
     async with prompt(ASKS) as window:
@@ -60,6 +119,7 @@ async def test_anything_else_is_asked_again() -> None:
         assert 0 == await window.ends()
 
 
+@needs_terminal
 async def test_what_an_agent_asks_is_harmless() -> None:
     """Its words reach the terminal without control characters, on one line."""
     async with prompt("permission! rm\x1b[2J\u202e kind=edit") as window:
@@ -69,6 +129,7 @@ async def test_what_an_agent_asks_is_harmless() -> None:
         await window.ends()
 
 
+@needs_terminal
 async def test_standard_input_may_be_the_prompt(tmp_path: Path) -> None:
     """The question goes to the terminal even if input and output are files."""
     script = tmp_path / "script"
@@ -81,6 +142,7 @@ async def test_standard_input_may_be_the_prompt(tmp_path: Path) -> None:
     assert "done" in (tmp_path / "out").read_text()
 
 
+@needs_terminal
 @pytest.mark.parametrize("choice", ["deny", "approve-reads"])
 async def test_nobody_is_asked_what_is_decided(choice: str) -> None:
     """Denying asks nothing; approving reads asks for the rest."""
@@ -105,3 +167,58 @@ async def test_a_file_of_rules_is_asked_for_what_it_says(tmp_path: Path) -> None
     assert (
         f"trio-acp: {rules}: rule 1: unknown key 'actoin' (known: action, kind, name, path)\n" == wrong.stderr.decode()
     )
+
+
+# -- without a terminal ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "answer", "said"),
+    [
+        ("permission Write", [], "selected reject_once-3", ""),
+        ("permission Write", ["--permissions", "deny"], "selected reject_once-3", ""),
+        ("permission Write", ["--permissions", "ask"], "selected reject_once-3", "there is no terminal to ask at"),
+        ("permission Write", ["--permissions", "approve-all"], "selected allow_once-1", "whatever you can do"),
+        ("permission R kind=read path={cwd}/a", ["--permissions", "approve-reads"], "selected allow_once-1", ""),
+        ("permission R kind=read path={cwd}/../a", ["--permissions", "approve-reads"], "selected reject_once-3", ""),
+        ("permission W kind=edit path={cwd}/a", ["--permissions", "approve-reads"], "selected reject_once-3", ""),
+        ("permission R kind=edit path={cwd}/a", ["--permissions", "{cwd}/rules.toml"], "selected allow_once-1", ""),
+        ("permission R kind=edit path={cwd}/.git/a", ["--permissions", "{cwd}/rules.toml"], "cancelled", ""),
+    ],
+)
+async def test_each_policy_decides(tmp_path: Path, script: str, options: list[str], answer: str, said: str) -> None:
+    """Over the whole stack; one line of warning where it is dangerous, or nobody can be asked."""
+    (tmp_path / "rules.toml").write_text(
+        '[[rules]]\naction = "deny"\npath = ".git/**"\n[[rules]]\naction = "allow"\nkind = "edit"\npath = "**"\n'
+    )
+    kinds = " kinds=allow_once" if answer == "cancelled" else ""
+    result = await run_cli(
+        "prompt",
+        script.format(cwd=tmp_path) + kinds,
+        "--stdio",
+        STDIO,
+        "--cwd",
+        str(tmp_path),
+        *(option.format(cwd=tmp_path) for option in options),
+    )
+    assert 0 == result.returncode
+    assert f"permission: {answer}" in result.stdout.decode()
+    warnings = [line for line in result.stderr.decode().splitlines() if line.startswith("trio-acp: ")]
+    assert (1 if said else 0) == len(warnings)
+    assert all(said in line for line in warnings)
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("yes", "--permissions: must be ask, deny, approve-reads, approve-all or a file FILE.toml, not 'yes'"),
+        ("{tmp}/none.toml", "{tmp}/none.toml: cannot be read: No such file or directory"),
+        ("{tmp}/wrong.toml", "{tmp}/wrong.toml: rule 1: unknown key 'paths' (known: action, kind, name, path)"),
+    ],
+)
+async def test_a_wrong_value_is_refused_in_one_line(tmp_path: Path, value: str, complaint: str) -> None:
+    """Before anything is started, with the exit code of wrong usage."""
+    (tmp_path / "wrong.toml").write_text('[[rules]]\naction = "deny"\npaths = "x"\n')
+    result = await run_cli("prompt", "hi", "--stdio", "no-such-program", "--permissions", value.format(tmp=tmp_path))
+    assert 2 == result.returncode
+    assert f"trio-acp: {complaint.format(tmp=tmp_path)}\n" == result.stderr.decode()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,8 +23,6 @@ from trio_acp.abc import PermissionOption, PermissionPolicy, PermissionRequest, 
 from trio_acp.testing import ScriptedAgent
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from trio.testing import MockClock
 
     from trio_acp.abc import Decision
@@ -133,6 +135,18 @@ async def test_a_question_that_nobody_answers_is_cancelled(autojump_clock: MockC
     assert turn.reply.text.endswith("on")
 
 
+async def test_an_answer_after_the_timeout_allows_nothing(autojump_clock: MockClock) -> None:
+    """Not even if whoever is asked takes no notice of being cancelled."""
+
+    async def ask(request: PermissionRequest) -> Decision:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(6)
+        return "allow"
+
+    verdict = await Ask(ask, timeout=5).decide(request_for())
+    assert Verdict(decision="cancel", rule="nobody answered within 5 s") == verdict
+
+
 @pytest.mark.parametrize("timeout", [0, -1, math.nan])
 def test_a_timeout_is_above_zero(timeout: float) -> None:
     """Anything else is refused at once."""
@@ -173,6 +187,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "in").symlink_to(root / "src")
     (root / "dangling").symlink_to(above / "nothing")
     (root / "loop").symlink_to(root / "loop")
+    (root / "src" / "deep" / "er").mkdir(parents=True)
+    (root / "deep").symlink_to(root / "src" / "deep" / "er")
+    (above / "repository" / "sub").mkdir()
+    (root / "far").symlink_to(above / "repository" / "sub")
     (above / "alias").symlink_to(root)
     return root
 
@@ -192,6 +210,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("{root}/out/secret", False),
         ("{root}/dangling", False),
         ("{root}/in/../../secret", False),
+        ("{root}/deep/../../secret", False),
+        ("{root}/far/../a.py", False),
+        ("{root}/loop", False),
+        ("{root}/loop/../out/secret", False),
+        ("//{root}/src/a.py", True),
+        ("{root}/" + "x/" * 2100, False),
         ("{above}/repository/x", False),
         ("/etc/passwd", False),
         ("src/a.py", False),
@@ -235,13 +259,83 @@ async def test_everything_else_is_left_to_the_other_policy(request_: PermissionR
     assert [request_] == asked
 
 
-PARTS = st.sampled_from(("src", "a.py", "..", ".", "in", "out", "dangling", "loop", "", "new", "repo"))
+def test_a_call_that_names_too_much_is_nobodys_to_allow() -> None:
+    """A list of files so long that looking at them would take for ever counts as unknown; so does a chain of links."""
+    many = request_for(*(f"/repo/{number}" for number in range(257)))
+    assert "deny" == trio.run(decision_of, ApproveReads(), many)
+    assert "allow" == trio.run(decision_of, ApproveReads(), request_for(*(f"/repo/{number}" for number in range(256))))
 
 
-@given(parts=st.lists(PARTS, max_size=6))
+async def test_a_chain_of_links_without_end_is_unknown(tmp_path: Path) -> None:
+    """One that is longer than anything the system follows is left to the other policy, without an exception."""
+    for number in range(1200):
+        (tmp_path / f"l{number}").symlink_to(f"l{number + 1}")
+    verdict = await ApproveReads().decide(request_for(str(tmp_path / "l0"), cwd=str(tmp_path)))
+    assert Verdict(decision="deny", rule="everything is denied") == verdict
+
+
+async def test_a_file_system_that_hangs_is_unknown(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After 5 seconds the other policy decides; the thread that looks is left behind."""
+    hangs = threading.Event()
+
+    def realpath(path: str) -> str:
+        hangs.wait(30)
+        return path
+
+    monkeypatch.setattr("trio_acp._reads.os.path.realpath", realpath)
+    try:
+        # The clock jumps only while no thread is at work, so it is moved by hand.
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_expire, autojump_clock)
+            assert "deny" == await decision_of(ApproveReads(), request_for("/repo/a"))
+    finally:
+        hangs.set()
+
+
+async def _expire(clock: MockClock) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    clock.jump(5)
+
+
+PARTS = st.sampled_from(
+    ("src", "a.py", "..", ".", "in", "out", "deep", "er", "far", "dangling", "loop", "", "new", "repo")
+)
+
+
+def meant(path: str) -> str | None:
+    """Return the file that the system opens under a path, as it says itself; None if there is none."""
+    try:
+        descriptor = os.open(path, os.O_PATH)
+    except OSError:
+        return None
+    try:
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+    finally:
+        os.close(descriptor)
+
+
+def ways_to_read(path: str) -> tuple[str, str]:
+    """Return a path as the system reads it, and as those read it who undo ``..`` first."""
+    return path, os.path.normpath(path)
+
+
+def is_below(path: str, root: Path) -> bool:
+    """Whether a path is in a directory, links followed."""
+    real = os.path.realpath(root)
+    return os.path.commonpath([os.path.realpath(path), real]) == real
+
+
+@given(parts=st.lists(PARTS, max_size=7))
 async def test_no_way_leads_out_of_the_directory(parts: list[str], tree: Path) -> None:
-    """What is allowed is, for the file system itself, in the directory, however its path is written."""
+    """What is allowed is in the directory, whether ``..`` is undone before links are followed or meanwhile."""
     path = "/".join((str(tree), *parts))
-    real, root = os.path.realpath(path), os.path.realpath(tree)
-    expected = "allow" if os.path.commonpath([real, root]) == root else "deny"
-    assert expected == await decision_of(ApproveReads(), request_for(path, cwd=str(tree)))
+    ways = ways_to_read(path)
+    inside = all(is_below(way, tree) for way in ways)
+    decided = await decision_of(ApproveReads(), request_for(path, cwd=str(tree)))
+    if "loop" in parts:
+        assert decided == "deny" or inside
+    else:
+        assert ("allow" if inside else "deny") == decided
+    if sys.platform == "linux" and decided == "allow":
+        opened = [file for file in map(meant, ways) if file is not None]
+        assert [] == [file for file in opened if not is_below(file, tree)]

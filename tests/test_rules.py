@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 
 from tests.acp_kit import session_with
 from tests.test_permissions import decision_of, request_for
-from trio_acp import Ask, InvalidOption, PermissionAnswered, Rule, RulePolicy
+from trio_acp import Ask, InvalidOption, PermissionAnswered, Rule, RulePolicy, ToolCall
+from trio_acp._rules import _KINDS
 from trio_acp.abc import Decision, PermissionRequest, Verdict
+from trio_acp.acp.leniency import CLOSED_SETS
 from trio_acp.testing import ScriptedAgent
 
 if TYPE_CHECKING:
@@ -97,13 +100,20 @@ async def test_a_link_neither_widens_an_allow_nor_hides_from_a_deny(tmp_path: Pa
     (tmp_path / "src" / "out").symlink_to("/etc")
     (tmp_path / "to_src").symlink_to(tmp_path / "src")
     allow = RulePolicy([Rule(action="allow", path=("src/**",))])
+    (tmp_path / "alias").symlink_to(tmp_path / "kept")
     deny = RulePolicy([Rule(action="deny", path=("to_src/**", "/etc/**"))], default="ask", ask=Ask(yes))
     cwd = str(tmp_path)
     assert "allow" == await decision_of(allow, request_for(f"{cwd}/to_src/a", cwd=cwd))
     assert "deny" == await decision_of(allow, request_for(f"{cwd}/src/out/passwd", cwd=cwd))
     assert "deny" == await decision_of(deny, request_for(f"{cwd}/to_src/a", cwd=cwd))
     assert "deny" == await decision_of(deny, request_for(f"{cwd}/src/out/passwd", cwd=cwd))
-    assert "allow" == await decision_of(deny, request_for(f"{cwd}/src/a", cwd=cwd))
+    assert "deny" == await decision_of(deny, request_for(f"{cwd}/src/a", cwd=cwd))
+    assert "allow" == await decision_of(deny, request_for(f"{cwd}/other/a", cwd=cwd))
+    elsewhere = RulePolicy([Rule(action="deny", path=f"{cwd}/alias/*.key")], default="ask", ask=Ask(yes))
+    assert "deny" == await decision_of(elsewhere, request_for(f"{cwd}/kept/a.key", cwd=cwd))
+    assert "allow" == await decision_of(elsewhere, request_for(f"{cwd}/kept/a.txt", cwd=cwd))
+    linked = RulePolicy([Rule(action="allow", path="src/out/**")])
+    assert "deny" == await decision_of(linked, request_for("/etc/passwd", cwd=cwd))
 
 
 async def test_nothing_in_the_directorys_name_is_a_pattern(tmp_path: Path) -> None:
@@ -128,9 +138,9 @@ RULES = st.lists(
     st.builds(
         Rule,
         action=st.sampled_from(("allow", "deny", "ask")),
-        kind=st.lists(st.sampled_from(("read", "edit")), max_size=1).map(tuple),
-        name=st.lists(st.sampled_from(("t*", "*/x", "other")), max_size=1).map(tuple),
-        path=st.lists(PATTERNS, max_size=2).map(tuple),
+        kind=st.none() | st.sampled_from(("read", "edit")),
+        name=st.none() | st.sampled_from(("t*", "*/x", "other")),
+        path=st.none() | st.lists(PATTERNS, min_size=1, max_size=2),
     ),
     max_size=4,
 )
@@ -191,13 +201,28 @@ async def test_rules_mean_what_the_documentation_says(
         ("defaults = 'ask'", "unknown key 'defaults' (known: default, rules)"),
         ("rules = 3", "rules must be tables: [[rules]]"),
         ("[rules]\naction = 'deny'", "rules must be tables: [[rules]]"),
-        ("[[rules]]\nkind = 'read'", "rule 1: action is missing"),
-        ("[[rules]]\naction='deny'\n[[rules]]\naction = 'permit'", "rule 2: action must be one of allow, deny, ask"),
+        ("[[rules]]\nkind = 'read'", "rule 1: action: is missing"),
+        ("[[rules]]\naction='deny'\n[[rules]]\naction = 'permit'", "rule 2: action: must be one of allow, deny, ask"),
         ("[[rules]]\naction = 'deny'\npaths = 'a'", "rule 1: unknown key 'paths' (known: action, kind, name, path)"),
-        ("[[rules]]\naction = 'deny'\nkind = 3", "rule 1: kind must be a text or a list of texts, not 3"),
-        ("[[rules]]\naction = 'deny'\nname = ['a', 3]", "rule 1: name must be a text or a list of texts"),
-        ("[[rules]]\naction = 'deny'\npath = ''", "rule 1: path must be a text or a list of texts, not ''"),
-        ("[[rules]]\naction = 'deny'\npath = []", "rule 1: path is an empty list, which matches nothing"),
+        ("[[rules]]\naction = 'deny'\nkind = 3", "rule 1: kind: must be a text or a list of texts, not 3"),
+        ("[[rules]]\naction = 'deny'\nname = ['a', 3]", "rule 1: name: must be a text or a list of texts"),
+        ("[[rules]]\naction = 'deny'\npath = ''", "rule 1: path: must be a text or a list of texts, not ['']"),
+        ("[[rules]]\naction = 'deny'\npath = []", "rule 1: path: is an empty list, which matches nothing"),
+        ("[[rules]]\naction = 'deny'\nkind = ['read', 'raed']", "rule 1: kind: there is no 'raed' (known: read, edit"),
+        ("[[rules]]\naction = ['deny']", "rule 1: action: must be one of allow, deny, ask, not ['deny']"),
+        ("[[rules]]\naction = 'deny'\npath = '../x'", "rule 1: path: '../x': no path has '..' left"),
+        (
+            "[[rules]]\naction = 'deny'\npath = 'secret/'",
+            "rule 1: path: 'secret/': it ends with '/'; write 'secret/**'",
+        ),
+        ("[[rules]]\naction = 'deny'\npath = 'a**'", "rule 1: path: 'a**': '**' stands for whole directories"),
+        (
+            "[[rules]]\naction = 'deny'\npath = '~no-such-user/x'",
+            "rule 1: path: '~no-such-user/x': there is no such user",
+        ),
+        ('[[rules]]\naction = "deny"\npath = "a\\u0000"', "no path has a NUL in it"),
+        ("[[rules]]\naction = 'deny'\n[rules.when]\nx = 1", "rule 1: unknown key 'when'"),
+        ("default = ['ask']", "default: must be 'deny' or 'ask', not ['ask']"),
         ("[[rules]\n", "line 1"),
         (None, "cannot be read: No such file or directory"),
         (b"\xff", "codec"),
@@ -212,6 +237,52 @@ def test_a_file_that_is_wrong_is_refused(tmp_path: Path, content: str | bytes | 
         RulePolicy.from_file(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert complaint in str(caught.value)
+
+
+def test_a_rule_in_code_is_checked_as_one_in_a_file_is() -> None:
+    """One pattern may stand without a tuple, and is not taken for its characters; no pattern at all is refused."""
+    assert Rule(action="allow", path=("**",)) == Rule(action="allow", path="**")
+    for wrong in ({"path": ()}, {"kind": "raed"}, {"action": "permit"}, {"name": ("",)}, {"path": (3,)}):
+        arguments: dict[str, Any] = {"action": "allow", **wrong}
+        with pytest.raises(InvalidOption, match=f"^{next(iter(wrong))}: "):
+            Rule(**arguments)
+
+
+async def test_dots_and_the_home_directory_in_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``./x`` is ``x``; ``~`` is the user's home; ``./~`` is a file of that name; and ``[`` is itself."""
+    monkeypatch.setenv("HOME", "/home/me")
+    for pattern, file in (
+        ("./x/*", "/repo/x/a"),
+        ("~/x", "/home/me/x"),
+        ("./~root/x", "/repo/~root/x"),
+        ("a[b]/*", "/repo/a[b]/c"),
+        (".", "/repo"),
+        ("/", "/"),
+        ("/**", "/etc/passwd"),
+    ):
+        rules: list[Rule] = [Rule(action="deny", path=pattern), Rule(action="allow")]
+        assert "deny" == await decision_of(RulePolicy(rules), request_for(file))
+        assert "allow" == await decision_of(RulePolicy([Rule(action="allow", path=pattern)]), request_for(file))
+        other = request_for("/other/b/c")
+        assert ("deny" if pattern == "/**" else "allow") == await decision_of(RulePolicy(rules), other)
+
+
+async def test_a_title_costs_no_more_than_its_length() -> None:
+    """However an agent makes up titles and paths, matching them does not keep the program from its work."""
+    rules = [
+        Rule(action="deny", name="*rm*-rf*/*x*y*z"),
+        Rule(action="deny", path="**/a/**/a/**/a/**/a/**/b"),
+        Rule(action="allow"),
+    ]
+    request = request_for("/repo" + "/a" * 2000, title="rm -rf /xy" * 20_000)
+    began = time.perf_counter()
+    assert "allow" == await decision_of(RulePolicy(rules), request)
+    assert time.perf_counter() - began < 5
+
+
+def test_every_kind_of_tool_call_can_be_named() -> None:
+    """Those that rules may name are those that tool calls can have."""
+    assert CLOSED_SETS[ToolCall, "kind"] == set(_KINDS)
 
 
 def test_allow_is_no_default() -> None:

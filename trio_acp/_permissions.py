@@ -85,7 +85,8 @@ class Ask(PermissionPolicy):
 
     async def decide(self, request: PermissionRequest) -> Verdict:
         """Ask.  If cancelled, so is the question."""
-        with trio.move_on_after(self._timeout):
+        with trio.move_on_after(self._timeout) as scope:
             answer = await self._ask(request)
-            return answer if isinstance(answer, Verdict) else Verdict(decision=answer, rule="asked")
+            if not scope.cancel_called:  # else it comes too late, from a function that took no notice
+                return answer if isinstance(answer, Verdict) else Verdict(decision=answer, rule="asked")
         return Verdict(decision="cancel", rule=f"nobody answered within {self._timeout:g} s")

@@ -12,64 +12,103 @@ from ._permissions import DenyAll
 from .abc import PermissionPolicy, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from .abc import Decision, PermissionRequest
 
 _READING: Final = frozenset({"read", "search"})
 _SECONDS: Final = 5.0
 """For looking at the file system, which may be on a network."""
+_MAX_FILES: Final = 256
+_MAX_LENGTH: Final = 4096
+"""Characters of a path.  No system opens a longer one, so who looks at it would not see what is there."""
 
 
 @attrs.frozen
 class Place:
-    """A path: as it was given, without ``..``, and as it is once symbolic links are followed."""
+    """A path, and every file that may be meant by it.
+
+    Programs disagree about ``..`` behind a symbolic link: the system goes up
+    from where the link leads, many agents from where it stands.  Both count.
+
+    Attributes:
+        given: As it was named, without ``..``.
+        real: What is there, symbolic links followed, for the system; then for the others, if that is another file.
+    """
 
     given: str
-    real: str
+    real: tuple[str, ...]
 
     def is_inside(self, root: Place) -> bool:
-        """Whether it is a directory, or in it, symbolic links followed."""
-        return self.real == root.real or self.real.startswith(root.real.rstrip("/") + "/")
+        """Whether it is a directory, or in it, whatever is meant by it."""
+        above = root.real[0].rstrip("/") + "/"
+        return all(real == root.real[0] or real.startswith(above) for real in self.real)
 
 
 @attrs.frozen
 class Places:
-    """The session's directory, and what a tool call names; all of it absolute."""
+    """The session's directory, and what a tool call names; all of it absolute.
+
+    Attributes:
+        links: Where the other paths lead that were asked about.
+    """
 
     root: Place
     files: tuple[Place, ...]
+    links: dict[str, str] = attrs.field(factory=dict)
 
 
-async def find_places(request: PermissionRequest) -> Places | None:
+async def find_places(request: PermissionRequest, also: Iterable[str] = ()) -> Places | None:
     """Return which files a tool call names.
 
     Looks at the file system, in a thread, which is left behind if it does not
     end within 5 seconds.  If cancelled, nothing happened.
 
+    Args:
+        request: What the agent asks.
+        also: More paths to follow, absolute ones or relative to the session's directory.
+
     Returns:
         None if that is not known: there is no directory, or no path; a path
-        is not absolute, or none at all; or it took too long.
+        is not absolute, or none at all, or cannot be followed to its end; or
+        there are too many, or it took too long.
     """
+    cwd = request.cwd
     paths = [location.path for location in request.tool_call.locations]
-    if not paths or request.cwd is None or not all(map(_is_path, [request.cwd, *paths])):
+    if cwd is None or not 0 < len(paths) <= _MAX_FILES or not all(map(_is_path, [cwd, *paths])):
         await trio.lowlevel.checkpoint()
         return None
-    found: list[Place] = []
     with trio.move_on_after(_SECONDS):
-        found = await trio.to_thread.run_sync(_resolve, [request.cwd, *paths], abandon_on_cancel=True)
-    return Places(found[0], tuple(found[1:])) if found else None
+        return await trio.to_thread.run_sync(_resolve, cwd, paths, tuple(also), abandon_on_cancel=True)
+    return None
 
 
 def _is_path(text: str) -> bool:
-    return text.startswith("/") and "\0" not in text
+    return text.startswith("/") and "\0" not in text and len(text) <= _MAX_LENGTH
 
 
-def _resolve(paths: Sequence[str]) -> list[Place]:
+def _resolve(cwd: str, paths: list[str], also: tuple[str, ...]) -> Places | None:
     try:
-        return [Place(os.path.normpath(path), os.path.realpath(path)) for path in paths]
-    except (OSError, ValueError):  # a name that no file can have
-        return []
+        files = tuple(map(_place, paths))
+        links = {path: os.path.realpath(os.path.join(cwd, path)) for path in also}  # noqa: PTH118 - as it is written
+        return Places(_place(cwd), files, links)
+    except (OSError, ValueError, RecursionError):  # a loop, a name that no file can have, a directory we may not enter
+        return None
+
+
+def _place(path: str) -> Place:
+    given = os.path.normpath("/" + path.lstrip("/"))
+    return Place(given, tuple(dict.fromkeys((_follow(path), _follow(given)))))
+
+
+def _follow(path: str) -> str:
+    real = os.path.realpath(path)
+    for each in (real, path):  # where `realpath` gave up it does not say so, and the system may give up elsewhere
+        try:
+            os.stat(each)  # noqa: PTH116 - a Path would not keep `..` as it is
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # what is not there yet leads nowhere else
+    return real
 
 
 class ApproveReads(PermissionPolicy):
@@ -79,8 +118,10 @@ class ApproveReads(PermissionPolicy):
     least one file, and every file that it names is in the session's working
     directory, symbolic links and ``..`` followed.
 
-    All of that is the agent's word.  Whoever does not trust the agent to tell
-    what it is about to do needs a sandbox, not a policy.
+    All of that is the agent's word: it may name one file and read another, and
+    a link may be changed once the answer is given.  Whoever does not trust the
+    agent to tell what it is about to do needs a sandbox, not a policy.  The
+    files are looked at on this machine; an agent on another one has others.
 
     Args:
         otherwise: Decides the rest; default: `DenyAll`.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -12,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import attrs
 
 from ._errors import InvalidOption
+from ._patterns import check_path_pattern, literal_start, match_parts, match_text, parts_of
 from ._permissions import DenyAll
 from ._reads import find_places
 from .abc import PermissionPolicy, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ._reads import Places
     from .abc import Decision, PermissionRequest
@@ -26,6 +25,21 @@ Action: TypeAlias = Literal["allow", "deny", "ask"]
 
 _ACTIONS: Final = ("allow", "deny", "ask")
 _KEYS: Final = ("action", "kind", "name", "path")
+# All that there are: any other that an agent sends becomes "other" on the way in.
+_KINDS: Final = ("read", "edit", "delete", "move", "search", "execute", "think", "fetch", "switch_mode", "other")
+
+
+def _texts(value: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _paths(value: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    texts = _texts(value)
+    if texts is None or not all(isinstance(text, str) for text in texts):
+        return texts
+    return tuple(map(os.path.expanduser, texts))
 
 
 @attrs.frozen(kw_only=True)
@@ -34,40 +48,84 @@ class Rule:
 
     Attributes:
         action: What to do then.
-        kind: Kinds of tool calls: ``read``, ``edit``, ``execute``, ...
+        kind: Kinds of tool calls, one or several: ``read``, ``edit``, ``execute``, ...
         name: Patterns for the title of the tool call.
         path: Patterns for the files that it names: absolute ones, or relative to the session's directory.
+
+    Raises:
+        InvalidOption: a value that could match nothing, or is none; the message names the condition.
     """
 
     action: Action
-    kind: tuple[str, ...] = ()
-    name: tuple[str, ...] = ()
-    path: tuple[str, ...] = ()
+    kind: tuple[str, ...] | None = attrs.field(default=None, converter=_texts)
+    name: tuple[str, ...] | None = attrs.field(default=None, converter=_texts)
+    path: tuple[str, ...] | None = attrs.field(default=None, converter=_paths)
+
+    def __attrs_post_init__(self) -> None:
+        if self.action not in _ACTIONS:
+            raise _invalid("action", f"must be one of {', '.join(_ACTIONS)}, not {self.action!r}")
+        for key in _KEYS[1:]:
+            values = getattr(self, key)
+            if values == ():
+                raise _invalid(key, "is an empty list, which matches nothing")
+            if not all(isinstance(value, str) and value for value in values or ()):
+                raise _invalid(key, f"must be a text or a list of texts, not {list(values)!r}")
+        for kind in self.kind or ():
+            if kind not in _KINDS:
+                raise _invalid("kind", f"there is no {kind!r} (known: {', '.join(_KINDS)})")
+        for pattern in self.path or ():
+            try:
+                check_path_pattern(pattern)
+            except InvalidOption as error:
+                raise _invalid("path", str(error)) from None
 
     def matches(self, request: PermissionRequest, places: Places | None) -> bool:
         """Whether it decides this request, which names these files."""
         call = request.tool_call
-        if self.kind and call.kind not in self.kind:
+        if self.kind is not None and call.kind not in self.kind:
             return False
-        if self.name and not any(_glob(pattern, ".").fullmatch(call.title) for pattern in self.name):
+        if self.name is not None and not any(match_text(pattern, call.title) for pattern in self.name):
             return False
-        return not self.path or self._matches_files(places)
+        return self.path is None or self._matches_files(self.path, places)
 
-    def _matches_files(self, places: Places | None) -> bool:
+    def starts(self) -> set[str]:
+        """Return the paths that its patterns begin with: who denies a link denies what is there."""
+        return {start for start in map(literal_start, self.path or ()) if start is not None}
+
+    def _matches_files(self, patterns: tuple[str, ...], places: Places | None) -> bool:
         # Nobody knows what a call touches that names no file: it is not allowed by its path, and not let off either.
         if places is None:
             return self.action != "allow"
-        if self.action == "allow":
-            return all(self._matches(places.root.real, file.real) for file in places.files)
+        root = places.root
+        if self.action == "allow":  # where the pattern's own links lead does not count: the agent may have made them
+            return all(
+                any(_match_path(pattern, root.real[0], real) for pattern in patterns)
+                for file in places.files
+                for real in file.real
+            )
+        # One file is enough, by any name that it has, in the directory by any name that that has.
+        names = [name for file in places.files for name in (file.given, *file.real)]
         return any(
-            self._matches(places.root.real, file.real) or self._matches(places.root.given, file.given)
-            for file in places.files
+            _match_path(pattern, directory, name, places.links)
+            for pattern in patterns
+            for directory in (root.given, *root.real)
+            for name in names
         )
 
-    def _matches(self, root: str, file: str) -> bool:
-        literal = re.sub(r"([*?])", r"[\1]", root)  # nothing in the directory's own name is a pattern
-        patterns = (os.path.join(literal, os.path.expanduser(pattern)) for pattern in self.path)  # noqa: PTH111, PTH118 - these are no paths
-        return any(_glob(pattern, "[^/]").fullmatch(file) for pattern in patterns)
+
+def _match_path(pattern: str, root: str, file: str, links: Mapping[str, str] | None = None) -> bool:
+    """Whether a path fits a pattern that is relative to `root`, as it stands or where the links of its start lead."""
+    names = parts_of(file)
+    parts = parts_of(pattern)
+    above = [] if pattern.startswith("/") else parts_of(root)
+    # Nothing in the directory's own name is a pattern.
+    if names[: len(above)] == above and match_parts(parts, names[len(above) :]):
+        return True
+    start = literal_start(pattern)
+    if links is None or start is None:
+        return False
+    real = parts_of(links[start])
+    return names[: len(real)] == real and match_parts(parts[len(parts_of(start)) :], names[len(real) :])
 
 
 class RulePolicy(PermissionPolicy):
@@ -96,9 +154,14 @@ class RulePolicy(PermissionPolicy):
 
     An ``allow`` with paths needs *every* file that the call names to match,
     symbolic links followed.  A ``deny`` or an ``ask`` needs one to match, as it
-    was named or with links followed, or a call that names none.
+    was named or with links followed, or a call that names none.  So an agent
+    gains nothing by naming more files, fewer, or others that lead there.
 
-    Kind, title and files are the agent's word, as for `ApproveReads`.
+    Kind, title and files are the agent's word, as for `ApproveReads`: a rule
+    about them keeps a well-meaning agent in its bounds, and stops no other.
+    An ``allow`` by title allows whatever calls itself so; ``pytest*`` fits
+    ``pytest; rm -r ~`` too.  Hard links, and names that differ in case only
+    where the file system takes them for the same, are not seen through.
 
     Args:
         rules: In order.
@@ -112,11 +175,12 @@ class RulePolicy(PermissionPolicy):
     def __init__(
         self, rules: Sequence[Rule], *, default: Literal["deny", "ask"] = "deny", ask: PermissionPolicy | None = None
     ) -> None:
-        if default not in {"deny", "ask"}:
+        if default not in ("deny", "ask"):
             raise InvalidOption(f"the default must be 'deny' or 'ask', not {default!r}", detail="invalid-policy")
         self.rules = tuple(rules)
         self.default = default
         self._ask = ask
+        self._starts = tuple(set().union(*(rule.starts() for rule in self.rules)))
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], *, ask: PermissionPolicy | None = None) -> RulePolicy:
@@ -145,7 +209,7 @@ class RulePolicy(PermissionPolicy):
 
     async def decide(self, request: PermissionRequest) -> Decision | Verdict:
         """Do what the first rule that matches says.  If cancelled, nothing was decided."""
-        places = await find_places(request)
+        places = await find_places(request, also=self._starts)
         action: Action = self.default
         words = "no rule matches"
         for number, rule in enumerate(self.rules, 1):
@@ -160,33 +224,20 @@ class RulePolicy(PermissionPolicy):
         return attrs.evolve(answer, rule=f"{words}: {answer.rule if self._ask else 'nobody can be asked'}")
 
 
-@functools.lru_cache(maxsize=1024)
-def _glob(pattern: str, one: str) -> re.Pattern[str]:
-    """Translate a pattern, in which ``?`` and the characters of ``*`` are `one`."""
-    pieces = re.split(r"(/\*\*\Z|\*\*/|\*\*|\*|\?|\[[*?]\])", pattern)
-    meaning = {"/**": "(?:/.*)?", "**/": "(?:.*/)?", "**": ".*", "*": f"{one}*", "?": one, "[*]": r"\*", "[?]": r"\?"}
-    return re.compile("".join(meaning.get(piece) or re.escape(piece) for piece in pieces), re.DOTALL)
-
-
 def _read_rule(path: str | os.PathLike[str], number: int, table: dict[str, Any]) -> Rule:
-    for key in table:
+    at = f"{os.fspath(path)}: rule {number}"
+    for key, value in table.items():
         if key not in _KEYS:
-            raise _invalid(path, f"rule {number}: unknown key {key!r} (known: {', '.join(_KEYS)})")
-    action = table.get("action")
-    if action not in _ACTIONS:
-        given = "is missing" if action is None else f"must be one of {', '.join(_ACTIONS)}, not {action!r}"
-        raise _invalid(path, f"rule {number}: action {given}")
-    texts: dict[str, tuple[str, ...]] = {}
-    for key in _KEYS[1:]:
-        value = table.get(key, [])
-        values = [value] if isinstance(value, str) else value
-        if not isinstance(values, list) or not all(isinstance(text, str) and text for text in values):
-            raise _invalid(path, f"rule {number}: {key} must be a text or a list of texts, not {value!r}")
-        if key in table and not values:
-            raise _invalid(path, f"rule {number}: {key} is an empty list, which matches nothing")
-        texts[key] = tuple(values)
-    return Rule(action=action, **texts)
+            raise _invalid(at, f"unknown key {key!r} (known: {', '.join(_KEYS)})")
+        if key != "action" and not isinstance(value, str | list):
+            raise _invalid(at, f"{key}: must be a text or a list of texts, not {value!r}")
+    if "action" not in table:
+        raise _invalid(at, f"action: is missing; one of {', '.join(_ACTIONS)}")
+    try:
+        return Rule(**table)
+    except InvalidOption as error:
+        raise _invalid(at, str(error)) from None
 
 
-def _invalid(path: str | os.PathLike[str], what: str) -> InvalidOption:
-    return InvalidOption(f"{os.fspath(path)}: {what}", detail="invalid-policy")
+def _invalid(where: str | os.PathLike[str], what: str) -> InvalidOption:
+    return InvalidOption(f"{os.fspath(where)}: {what}", detail="invalid-policy")

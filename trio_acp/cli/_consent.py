@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import termios
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from .._permissions import Ask
+from .._permissions import Ask, choose_option
 from ..abc import Verdict
 from ._text import one_line
 
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from ._output import Output
 
 _ANSWERS: Final[dict[str, Decision]] = {"y": "allow", "yes": "allow", "n": "deny", "no": "deny", "": "deny"}
-_SHOWN: Final = 5
+_MEANING: Final = {
+    "allow_once": "allow it once",
+    "allow_always": "allow it ALWAYS (once is not offered)",
+    "reject_once": "deny it",
+    "reject_always": "deny it ALWAYS (once is not offered)",
+}
+_MAX_FILES: Final = 20
+# Long enough for the end of a command to be seen: it may be what matters.
+_MAX_TEXT: Final = 1000
 
 
 def can_ask() -> bool:
@@ -47,7 +55,7 @@ def ask_at_terminal(stderr: Output) -> Ask:
             await stderr.write(f"{_question(request)}\n")
             with _terminal() as terminal:
                 while True:
-                    await stderr.write("Allow it once? [y/N] ")
+                    await stderr.write("Allow it? [y/N] ")
                     line = await _read_line(terminal)
                     if line is None:
                         await stderr.write("\n")
@@ -55,16 +63,23 @@ def ask_at_terminal(stderr: Output) -> Ask:
                     decision = _ANSWERS.get(line.strip().lower())
                     if decision is not None:
                         return Verdict(decision=decision, rule="you were asked")
+                    await stderr.write("Please answer y or n.\n")
 
     return Ask(ask)
 
 
 def _question(request: PermissionRequest) -> str:
+    """Say what is asked, and what each answer does: that depends on what the agent offers."""
     call = request.tool_call
-    lines = [f"The agent asks for permission ({one_line(call.kind)}): {one_line(call.title)}"]
-    lines += [f"  {one_line(location.path)}" for location in call.locations[:_SHOWN]]
-    if len(call.locations) > _SHOWN:
-        lines.append(f"  and {len(call.locations) - _SHOWN} more files")
+    lines = [f"The agent asks for permission ({one_line(call.kind)}): {one_line(call.title, limit=_MAX_TEXT)}"]
+    lines += [f"  {one_line(location.path, limit=_MAX_TEXT)}" for location in call.locations[:_MAX_FILES]]
+    if len(call.locations) > _MAX_FILES:
+        lines.append(f"  and {len(call.locations) - _MAX_FILES} more files")
+    answers: tuple[tuple[str, Decision], ...] = (("y", "allow"), ("n", "deny"))
+    for key, decision in answers:
+        option = choose_option(decision, request.options)
+        meaning = "cancel: the agent does not offer this" if option is None else _MEANING[option.kind]
+        lines.append(f"  {key} = {meaning}")
     return "\n".join(lines)
 
 
@@ -75,12 +90,16 @@ def _terminal() -> Iterator[int]:
     try:
         termios.tcflush(terminal, termios.TCIFLUSH)  # what was typed before the question is no answer to it
         yield terminal
+    except trio.Cancelled:
+        with suppress(OSError):
+            os.write(terminal, b"\n")  # whatever is written next is no part of the question
+        raise
     finally:
         os.close(terminal)
 
 
 async def _read_line(terminal: int) -> str | None:
-    """Wait for a line; None once the terminal has gone.  If cancelled, what was typed is lost."""
+    """Wait for a line; None if it was ended (Ctrl-D), or has gone.  If cancelled, what was typed is lost."""
     while True:
         await trio.lowlevel.wait_readable(terminal)
         try:

@@ -42,8 +42,8 @@ STEPS: Final[Mapping[str, str]] = {
     "wide N BYTES [every=SECONDS]": "N chunks of that size",
     "history": "says how many earlier turns the session remembers, and how it was opened",
     # what it asks
-    "permission [TITLE] [kinds=KINDS] [kind=KIND]": "asks, offering KINDS separated by commas; says the answer",
-    "permission! [TITLE] [kinds=KINDS] [kind=KIND]": "the same; ends the turn with `refusal` unless allowed",
+    "permission [TITLE] [kinds=KINDS] [kind=KIND] [path=PATH]": "asks, offering KINDS (a,b,c); says the answer",
+    "permission! [TITLE] [kinds=KINDS] [kind=KIND] [path=PATH]": "the same; ends with `refusal` unless allowed",
     "cancel-own-request [SECONDS]": "asks for permission, takes it back SECONDS later; says the answer",
     "request METHOD [JSON]": "sends any request with these params and the session's id; says the answer",
     "read-file PATH [line=N] [limit=N]": "reads a file of the client, from its session's directory on; says it",
