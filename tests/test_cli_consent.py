@@ -164,9 +164,8 @@ async def test_a_file_of_rules_is_asked_for_what_it_says(tmp_path: Path) -> None
     rules.write_text("[[rules]]\nactoin = 1\n")
     wrong = await run_cli("prompt", ASKS, "--stdio", STDIO, "--permissions", str(rules))
     assert (2, b"") == (wrong.returncode, wrong.stdout)
-    assert (
-        f"trio-acp: {rules}: rule 1: unknown key 'actoin' (known: action, kind, name, path)\n" == wrong.stderr.decode()
-    )
+    words = "rule 1: unknown key 'actoin' (known: action, kind, name, path)"
+    assert f"trio-acp: --permissions {rules}: {words}\n" == wrong.stderr.decode()
 
 
 # -- without a terminal ---------------------------------------------------------
@@ -211,9 +210,12 @@ async def test_each_policy_decides(tmp_path: Path, script: str, options: list[st
 @pytest.mark.parametrize(
     ("value", "complaint"),
     [
-        ("yes", "--permissions: must be ask, deny, approve-reads, approve-all or a file FILE.toml, not 'yes'"),
-        ("{tmp}/none.toml", "{tmp}/none.toml: cannot be read: No such file or directory"),
-        ("{tmp}/wrong.toml", "{tmp}/wrong.toml: rule 1: unknown key 'paths' (known: action, kind, name, path)"),
+        ("yes", "--permissions must be ask, deny, approve-reads, approve-all or a file FILE.toml, not 'yes'"),
+        ("{tmp}/none.toml", "--permissions {tmp}/none.toml: cannot be read: No such file or directory"),
+        (
+            "{tmp}/wrong.toml",
+            "--permissions {tmp}/wrong.toml: rule 1: unknown key 'paths' (known: action, kind, name, path)",
+        ),
     ],
 )
 async def test_a_wrong_value_is_refused_in_one_line(tmp_path: Path, value: str, complaint: str) -> None:

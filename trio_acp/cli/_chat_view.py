@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .._permissions import choose_option
 from ._chat_session import Face
 from ._line_editor import LONGEST, lay_out
 from ._screen import Live, Screen
@@ -123,10 +124,17 @@ class ChatView(Face):
         if self._editor.text:
             words = "first enter your line, or press Ctrl-U"
         elif question.ready:
-            words = "allow? y = yes, n = no, Ctrl-C = stop"
+            always = self._means_always(question)
+            words = f"allow{always}? y = yes, n = no, Ctrl-C = stop"
         else:
             words = "allow?"
         return self._renderer.style("ask", self._renderer.line(words, columns))
+
+    @staticmethod
+    def _means_always(question: Question) -> str:
+        """Say so if a yes would bind for ever, because the agent offers no other."""
+        chosen = choose_option("allow", question.request.options)
+        return "" if chosen is None or chosen.kind == "allow_once" else " ALWAYS"
 
     def _status(self, columns: int) -> str:
         running = None if self.chat is None else self.chat.running
