@@ -46,7 +46,7 @@ LAYERS: Final = (
             "_reaper",
         ),
     ),
-    ("interfaces", ("_permissions", "abc")),
+    ("interfaces", ("_permissions", "_trace_file", "abc")),
     ("wire and stores", ("acp.", "stores")),
     ("transports", ("transports",)),
     ("connection", ("acp.connection", "acp.pending", "acp.rpc")),

@@ -118,6 +118,7 @@ __all__ = [
     "ToolContent",
     "ToolDiff",
     "ToolTerminal",
+    "TraceFile",
     "Turn",
     "TurnError",
     "TurnFailed",

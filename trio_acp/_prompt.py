@@ -86,10 +86,10 @@ class Turn:
             if isinstance(request, TurnState) and request.owner_task is task:
                 raise RuntimeError(f"this task is inside an unfinished turn of session {state.key!r}")
         if ctx.instrument is not None:
-            state.on_cause = lambda cause: ctx.trace(
-                "cause", state, cause=cause.kind, reason=cause.reason, retryable=cause.retryable
-            )
+            state.on_cause = lambda cause: ctx.trace("cause", state, **cause.told())
             state.on_first_event = lambda: ctx.trace("first_event", state)
+            if ctx.instrument.events:
+                state.on_event = lambda event: ctx.trace("event", state, kind=type(event).__name__)
         self._session._admit(state)
         self._entered = True
         state.owner_task = task

@@ -51,6 +51,13 @@ class Cause:
         """Whether it says that nothing was started."""
         return self.error is not None and (nothing_was_started(self.error) or session_was_lost(self.error))
 
+    def told(self) -> dict[str, Any]:
+        """Return what the trace says about it."""
+        stop_reason = None if self.done is None else self.done.stop_reason
+        error = None if self.error is None else str(self.error)
+        said = {"cause": self.kind, "reason": self.reason, "stop_reason": stop_reason, "error": error}
+        return {**said, "retryable": self.retryable}
+
 
 class Phase(enum.Enum):
     """Where a turn is.  `TRANSITIONS` has every step but one: whatever fails, a turn can always be settled."""
@@ -79,8 +86,7 @@ def _estimated_size(event: Event) -> int:
 class TurnState(Request):
     """One turn: its log, its events, its outcome.  Also the `abc.EventSink` of its adapter.
 
-    The turn's caller, its actor and its adapter share this object; each of its
-    methods is one atomic step.
+    The turn's caller, its actor and its adapter share it; each method is one atomic step.
     """
 
     def __init__(
@@ -114,6 +120,7 @@ class TurnState(Request):
         self.owner_task: trio.lowlevel.Task | None = None
         self.on_cause: Callable[[Cause], None] | None = None
         self.on_first_event: Callable[[], None] | None = None
+        self.on_event: Callable[[Event], None] | None = None
         self._max_buffered = max_buffered
         self._collect_only = collect_only
         self._own_timeout = own_timeout
@@ -218,6 +225,8 @@ class TurnState(Request):
             self.saw_event = True
             if self.on_first_event is not None:
                 self.on_first_event()
+        if self.on_event is not None:
+            self.on_event(event)
         if self.background is not None:
             self.background.saw(event)
         if isinstance(event, TextDelta):

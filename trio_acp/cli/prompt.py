@@ -30,6 +30,7 @@ from ._output import Output, complain
 from ._signals import run
 from ._store import add_store_option, default_store
 from ._text import one_line
+from ._trace import add_trace_option, open_trace
 from ._why import why
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def add_parser(commands: Commands) -> None:
         default="deny",
         help="what the agent is answered when it asks (default: deny)",
     )
+    add_trace_option(parser)
     option("--format", choices=tuple(WRITERS), default="text", help="text (default); json lines; quiet: only the text")
     option("-v", "--verbose", action="store_true", help="tell on standard error what went on")
 
@@ -139,6 +141,7 @@ def prompt(options: argparse.Namespace) -> int:
         settings=Settings(limits=limits, max_buffered=_MAX_BUFFERED),
         store=MemoryStore() if options.session is None else SQLiteStore(options.store or default_store()),
         approve=options.permissions == "approve-all",
+        trace=options.trace,
         writer=writer,
         why=functools.partial(why, command=backend.command, limits=limits, timeout=options.timeout),
     )
@@ -169,6 +172,7 @@ class _Job:
     settings: Settings
     store: SessionStore
     approve: bool
+    trace: Path | None
     writer: Writer
     why: Callable[[AcpError], str]
     complaint: str | None = None
@@ -178,9 +182,16 @@ class _Job:
 async def _run(job: _Job) -> int:
     """Open a manager for one turn.  If cancelled, the turn is stopped within its cleanup budget."""
     policy = AllowAll() if job.approve else DenyAll()
-    async with open_session_manager(
-        {_AGENT: job.make_runtime()}, store=job.store, settings=job.settings, permissions=policy
-    ) as manager:
+    async with (
+        open_trace(job.trace) as trace,
+        open_session_manager(
+            {_AGENT: job.make_runtime()},
+            store=job.store,
+            settings=job.settings,
+            permissions=policy,
+            instrument=trace,
+        ) as manager,
+    ):
         try:
             outcome = await _turn(job, manager)
         except trio.Cancelled:
