@@ -229,7 +229,7 @@ async def test_any_data_becomes_json(tmp_path: Path) -> None:
         trace.record(a_record(reason="\ud800\x1b", bound=math.inf, raw=b"x", many={1: (2, None)}, long="y" * 9999))
         trace.record(a_record(circle=circle))
         trace.record(a_record(rude=Rude()))
-    _, first, second, third = [line.get("data") for line in lines(path)]
+    _, first, second, third = [line.get("data", {}) for line in lines(path)]
     assert {"reason": "\ud800\x1b", "bound": "inf", "raw": "b'x'", "many": {"1": [2, None]}} == {
         key: value for key, value in first.items() if key != "long"
     }

@@ -50,7 +50,7 @@ TraceName: TypeAlias = Literal[
 MEANING: Final[dict[TraceName, str]] = {
     "admitted": "the request entered its session's queue",
     "withdrawn": "the request was stopped while it still waited; nothing happened",
-    "dequeued": "the request owns the session's lane; the deadline starts here (data: limits, those of the manager or the turn)",
+    "dequeued": "the request owns the session's lane; the deadline starts here (data: limits)",
     "setup": "a call to open or resume the backend session was started",
     "ready": "a backend handle is at hand",
     "submitted": "the prompt was handed to the adapter",

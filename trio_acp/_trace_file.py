@@ -14,7 +14,7 @@ of errors.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import logging
 import math
@@ -76,7 +76,7 @@ class TraceFile(Instrument):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, events: bool = True, max_waiting: int = 100_000) -> None:
-        if isinstance(max_waiting, bool) or not isinstance(max_waiting, int) or max_waiting < 1:
+        if type(max_waiting) is not int or max_waiting < 1:
             raise InvalidOption(
                 f"max_waiting must be a whole number of at least 1, not {max_waiting!r}", detail="invalid-max_waiting"
             )
@@ -99,7 +99,7 @@ class TraceFile(Instrument):
         """Open the file and begin to listen."""
         if self._thread is not None:
             raise UsageError(f"the trace file {self._path} has been entered before", detail="trace-in-use")
-        wall = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        wall = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
         header = {"trace": "trio-acp", "version": VERSION, "clock": trio.current_time(), "wall": wall}
         # A daemon: a disk that never answers keeps no program from ending.
         self._thread = threading.Thread(

@@ -13,7 +13,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from .._errors import AcpError
-from . import demo, explore, prompt, serve
+from . import demo, explore, prompt, serve, timeline
 from ._exits import BROKEN_PIPE, ERROR, INTERRUPTED, exit_code
 from ._output import complain, forget_stdout
 from ._text import one_line
@@ -74,6 +74,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"trio-acp {metadata.version('trio-acp')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, prompt, serve, explore):
+    for command in (demo, prompt, serve, explore, timeline):
         command.add_parser(commands)
     return parser
