@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from tests.test_steps import Steps
 from tests.turn_kit import LIMITS, Recorder, installed, one_session
@@ -21,6 +20,8 @@ from trio_acp.testing import FakeRuntime
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from trio.testing import MockClock
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
