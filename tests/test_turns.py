@@ -117,7 +117,9 @@ def test_opening_a_session_is_an_operation_and_no_turn(demo: list[Story]) -> Non
 
 def test_a_trace_that_ends_early_has_an_open_turn() -> None:
     """It lasts until the last record of the trace, and its deadlines are known all the same."""
-    story = the_turn(("admitted", 0), ("dequeued", 0, {"limits": LIMITS}), ("submitted", 1), ("event", 30, {"kind": "X"}))
+    story = the_turn(
+        ("admitted", 0), ("dequeued", 0, {"limits": LIMITS}), ("submitted", 1), ("event", 30, {"kind": "X"})
+    )
     assert story.is_open
     assert (30.0, "turn 1: not over when the trace ends") == (story.span.end, title(story))
     assert "nothing had ended it yet" == why(story)

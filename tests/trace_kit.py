@@ -37,12 +37,8 @@ class LosesItsConnection(FakeRuntime):
         return [Sleep(0.5), Raise(trio_acp.ConnectionLost("the connection was lost", retryable=True))]
 
 
-def write_demo(path: Path, *, events: int = 40) -> None:
-    """Write the trace of six sessions, side by side.
-
-    Args:
-        events: How many events the turn of the session ``normal`` has.
-    """
+def write_demo(path: Path) -> None:
+    """Write the trace of six sessions, side by side."""
 
     async def main() -> None:
         runtimes: dict[str, Any] = {
@@ -57,7 +53,7 @@ def write_demo(path: Path, *, events: int = 40) -> None:
         ):
             for session in (_normal, _ignores, _cancelled, _queue, _retried, _oneshot):
                 await trio.sleep(0.2)
-                nursery.start_soon(session, manager, events)
+                nursery.start_soon(session, manager)
 
     run_with(main)
 
@@ -67,18 +63,18 @@ def run_with(main: Callable[[], Awaitable[None]]) -> None:
     trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
-async def _normal(manager: SessionManager, events: int) -> None:
+async def _normal(manager: SessionManager) -> None:
     session = await manager.start_session("normal", agent="agent")
-    await session.prompt(f"sleep 1; chunks {events} word every={4 / events}; tool Read README.md kind=read every=0.3")
+    await session.prompt("sleep 1; chunks 40 word every=0.1; tool Read README.md kind=read every=0.3")
 
 
-async def _ignores(manager: SessionManager, _: int) -> None:
+async def _ignores(manager: SessionManager) -> None:
     session = await manager.start_session("ignores the cancel", agent="agent")
     await _failing(session, "sleep 1; chunks 9 word every=0.5; ignore-cancel 60; hang")
     await session.prompt("say Here again; sleep 1")
 
 
-async def _cancelled(manager: SessionManager, _: int) -> None:
+async def _cancelled(manager: SessionManager) -> None:
     session = await manager.start_session(HOSTILE, agent="agent")
     async with (
         session.turn("chunks 30 word every=0.1; ignore-cancel 0.7; hang") as turn,
@@ -96,7 +92,7 @@ async def _cancelled(manager: SessionManager, _: int) -> None:
         await session.prompt("say Working; ignore-cancel 1.2; hang")
 
 
-async def _queue(manager: SessionManager, _: int) -> None:
+async def _queue(manager: SessionManager) -> None:
     session = await manager.start_session("queue", agent="agent")
     async with trio.open_nursery() as nursery:
         for n in range(3):
@@ -106,12 +102,12 @@ async def _queue(manager: SessionManager, _: int) -> None:
             await session.prompt("never")
 
 
-async def _retried(manager: SessionManager, _: int) -> None:
+async def _retried(manager: SessionManager) -> None:
     session = await manager.start_session("loses its connection", agent="unsteady")
     await session.prompt("x")
 
 
-async def _oneshot(manager: SessionManager, _: int) -> None:
+async def _oneshot(manager: SessionManager) -> None:
     await manager.ask("say Hello; sleep 1", agent="agent")
 
 

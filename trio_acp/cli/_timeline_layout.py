@@ -102,8 +102,9 @@ def _choose(gaps: Sequence[float], durations: Iterable[float]) -> tuple[float, f
     seen = sorted(length for length in durations if length >= _INSTANT) or [max(gaps)]
     short = seen[len(seen) // 4]
     longest = cap = max(gaps)
-    while short * _WIDTH / sum(min(gap, cap) for gap in gaps) < _WIDE_ENOUGH and cap > 8 * short:
-        cap /= 2
+    if short * _WIDTH / sum(gaps) < _WIDE_ENOUGH:  # then cut, and since the scale is broken anyway, do it well
+        while short * _WIDTH / sum(min(gap, cap) for gap in gaps) < 3 * _WIDE_ENOUGH and cap > 8 * short:
+            cap /= 2
     total = sum(min(gap, cap) for gap in gaps)
     width = max(_WIDTH, min(_WIDEST, total * _WIDE_ENOUGH / short))
     return (math.inf if cap == longest else cap), width / total
