@@ -58,8 +58,8 @@ def take(browser: str, page: Path, picture: Path, width: int, *, dark: bool) -> 
         )
 
 
-def colours(picture: Path) -> int:
-    """Count the different pixels' rows of a PNG, as far as telling a blank picture needs it."""
+def different_rows(picture: Path) -> int:
+    """Count the rows of pixels of a PNG that differ, in the form that it keeps them: a blank picture has hardly any."""
     data = picture.read_bytes()
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     packed, at = b"", 8
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> int:
         for dark in (False, True):
             picture = directory / f"timeline-{name}-{'dark' if dark else 'light'}.png"
             take(browser, page, picture, width, dark=dark)
-            if colours(picture) < 50:
+            if different_rows(picture) < 50:
                 blank.append(picture)
             print(f"Took {picture}")
     for picture in blank:

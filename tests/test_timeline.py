@@ -110,6 +110,8 @@ def test_the_picture_has_what_the_legend_promises(demo: Path) -> None:
         root = parsed(page_of(list(file)))
     chart = [found for svg in root.iter(f"{X}svg") if svg.get("class") == "chart" for found in svg.iter()]
     classes = {name for found in chart for name in (found.get("class") or "").split()}
+    # Scaled to a box, a lane would not stand below its axis any more.
+    assert [] == [svg for svg in root.iter(f"{X}svg") if svg.get("viewBox")]
     assert {"queued", "preparing", "running", "cleaning", "shield", "event", "bound"} <= classes
     assert {"submitted", "cancel", "to-answer", "to-stop", "settled", "agent"} <= classes
 

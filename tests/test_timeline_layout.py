@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trio_acp._trace import MEANING
-from trio_acp.cli._timeline_layout import Lane, Scale, lay_out, stack
+from trio_acp.cli._timeline_layout import Lane, lay_out, stack
+from trio_acp.cli._timeline_scale import Scale
 from trio_acp.cli._trace_read import Entry, Trace
 from trio_acp.cli._turns import tell
 

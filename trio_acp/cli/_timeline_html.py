@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _HASH: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-_AXIS_HEIGHT: Final = 22
+_AXIS_HEIGHT: Final = 34
 _MARKS: Final = {"Completed": "●", "Stopped": "■", "TimedOut": "◆", "Failed": "✖"}
 _NEITHER_XML_NOR_HTML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
@@ -107,10 +107,13 @@ def _axis(chart: Chart) -> Iterator[str]:
     width = f"{chart.scale.width:.0f}"
     yield f'<svg class="axis" width="{width}" height="{_AXIS_HEIGHT}" role="img" aria-label="Seconds">'
     for x, text in chart.scale.labels():
-        yield f'<text x="{x:.1f}" y="14">{text}</text><path class="grid" d="M{x:.1f} 17V22"/>'
+        yield f'<text x="{x:.1f}" y="14">{text}</text><path class="grid" d="M{x:.1f} 18V34"/>'
+    free = 0.0
     for x, text in chart.scale.cuts():
+        said = f'<text x="{x + 8:.1f}" y="32">{text}</text>' if x >= free else ""
+        free = x + 80 if said else free
         yield f'<g class="cut"><title>{text} in which nothing began or ended, not to scale</title>'
-        yield f'<path d="M{x - 5:.1f} 22l4 -8M{x + 1:.1f} 22l4 -8"/><text x="{x + 8:.1f}" y="20">{text}</text></g>'
+        yield f'<path d="M{x - 5:.1f} 34l4 -9M{x + 1:.1f} 34l4 -9"/>{said}</g>'
     yield "</svg>"
 
 
@@ -119,7 +122,7 @@ def _lane(chart: Chart, lane: Lane) -> Iterator[str]:
     label = _escape(f"Session {lane.name}. {said}")
     width, height = f"{chart.scale.width:.0f}", f"{lane.height:.0f}"
     yield f'<h3 class="lane">{_escape(lane.name)}</h3>'
-    yield f'<svg class="chart" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img"'
+    yield f'<svg class="chart" width="{width}" height="{height}" role="img"'
     yield f' aria-label="{label}">'
     grid = "".join(f"M{x:.1f} 0V{height}" for x, _ in chart.scale.labels())
     yield f'<path class="grid" d="{grid}"/>'

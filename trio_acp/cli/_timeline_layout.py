@@ -1,19 +1,17 @@
 """Where everything of a timeline is on its canvas: a pure function from stories to rectangles and lines.
 
 A lane belongs to a session.  Its first rows have the turns that own the lane,
-one at a time, its lower ones those that wait.  All lanes share one scale, which
-is linear except for stretches in which nothing happens for long: these are
-cut short, and marked.
+one at a time, its lower ones those that wait.  All lanes share one scale.
 """
 
 from __future__ import annotations
 
-import bisect
 import math
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 
+from ._timeline_scale import LEFT, Scale
 from ._turn_words import duration, title, why
 from ._turns import ENDS_OF_THE_AGENT, PHASES, PhaseName, Story, count_words, lane_name
 
@@ -22,97 +20,10 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-LEFT, RIGHT = 12.0, 28.0
-_WIDTH: Final = 1160.0
-"""Pixels that the chart has at least."""
-_WIDEST: Final = 20_000.0
-_NARROW: Final = 4.0
-"""Pixels that a gap between two records has at least, unless they are closer than `_INSTANT`."""
-_WIDE_ENOUGH: Final = 24.0
-"""Pixels that all but the shortest phases should have; what is longer than needed is cut for that."""
-_INSTANT: Final = 0.02
 _LETTER: Final = 6.4
 OWNER_ROW, WAITING_ROW = 84.0, 14.0
 _LABEL_Y, _BAR_Y, _BAR_H, _AGENT_Y, _BOUND_Y = 12.0, 20.0, 18.0, 58.0, 74.0
 _TICK_EVERY: Final = 3.0
-
-
-class Scale:
-    """Maps seconds to pixels, monotonically: linear between any two of the given instants.
-
-    Args:
-        instants: When something happened.
-        durations: What one wants to see the length of.
-    """
-
-    def __init__(self, instants: Iterable[float], durations: Iterable[float] = ()) -> None:
-        self._times = sorted(set(instants)) or [0.0]
-        gaps = [after - before for before, after in zip(self._times, self._times[1:], strict=False)]
-        self.cap, self.per_second = _choose(gaps, durations)
-        floor = min(_NARROW, _WIDEST / (len(gaps) or 1))
-        widths = [
-            max(min(gap, self.cap) * self.per_second, floor if gap >= _INSTANT else 0.0) for gap in gaps
-        ]  # a short gap is wider than its share, a long one narrower
-        stretch = max(1.0, _WIDTH / sum(widths)) if sum(widths) else 1.0
-        self._places = [LEFT]
-        for width in widths:
-            self._places.append(self._places[-1] + width * stretch)
-        self.per_second *= stretch
-
-    @property
-    def width(self) -> float:
-        """The width of the canvas."""
-        return max(self._places[-1], LEFT + _WIDTH) + RIGHT
-
-    def x(self, time: float) -> float:
-        """Return the place of an instant; of one before the first or after the last, theirs."""
-        times, places = self._times, self._places
-        n = bisect.bisect_right(times, time)
-        if n == 0:
-            return places[0]
-        if n == len(times):
-            return places[-1]
-        share = (time - times[n - 1]) / (times[n] - times[n - 1])
-        return min(places[n - 1] + share * (places[n] - places[n - 1]), places[n])
-
-    def labels(self) -> Iterable[tuple[float, str]]:
-        """Yield places with round times, not too close to each other."""
-        step = _round_step(80 / self.per_second) if self.per_second else 1.0
-        latest = -math.inf
-        for before, after in zip(self._times, self._times[1:], strict=False):
-            if after - before > self.cap:
-                continue
-            for n in range(math.ceil(before / step), math.floor(after / step) + 1):
-                x = self.x(n * step)
-                if x - latest >= 64:
-                    yield x, f"{round(n * step, 6):g} s"
-                    latest = x
-
-    def cuts(self) -> Iterable[tuple[float, str]]:
-        """Yield the middle of each stretch that was cut short, and how long it is."""
-        for before, after in zip(self._times, self._times[1:], strict=False):
-            if after - before > self.cap:
-                yield (self.x(before) + self.x(after)) / 2, duration(after - before)
-
-
-def _choose(gaps: Sequence[float], durations: Iterable[float]) -> tuple[float, float]:
-    """Return the longest gap that is drawn in full, and the pixels of a second, so that what is short can be seen."""
-    if not gaps:
-        return math.inf, 0.0
-    seen = sorted(length for length in durations if length >= _INSTANT) or [max(gaps)]
-    short = seen[len(seen) // 4]
-    longest = cap = max(gaps)
-    if short * _WIDTH / sum(gaps) < _WIDE_ENOUGH:  # then cut, and since the scale is broken anyway, do it well
-        while short * _WIDTH / sum(min(gap, cap) for gap in gaps) < 3 * _WIDE_ENOUGH and cap > 8 * short:
-            cap /= 2
-    total = sum(min(gap, cap) for gap in gaps)
-    width = max(_WIDTH, min(_WIDEST, total * _WIDE_ENOUGH / short))
-    return (math.inf if cap == longest else cap), width / total
-
-
-def _round_step(seconds: float) -> float:
-    power = 10.0 ** math.floor(math.log10(seconds))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= seconds * 0.999)
 
 
 @attrs.frozen(kw_only=True)

@@ -26,7 +26,7 @@ color:var(--dim)}
 .legend b{color:var(--ink)}
 .defs{position:absolute}
 .scroll{overflow-x:auto;border:1px solid var(--line);border-radius:6px;padding:.2rem 0 .5rem}
-.scroll svg{display:block}
+.scroll svg{display:block;box-sizing:content-box}
 .lane{position:sticky;left:0;width:fit-content;max-width:min(20rem,90vw);padding:0 12px;margin:.4rem 0 0;
 overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
 .chart{border-bottom:1px solid var(--grid)}
