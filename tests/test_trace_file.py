@@ -190,8 +190,8 @@ async def test_leaving_gives_up_on_a_disk_that_does_not_answer(
     assert await trio.to_thread.run_sync(done.wait, 30)
 
 
-async def test_a_cancelled_leaver_has_the_whole_trace(tmp_path: Path) -> None:
-    """Being cancelled loses nothing that was recorded."""
+async def test_a_cancelled_leaver_has_the_whole_trace(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Being cancelled loses nothing that was recorded, and the thread has ended."""
     path = tmp_path / "x"
     with trio.CancelScope() as scope:
         async with TraceFile(path) as trace:
@@ -200,6 +200,9 @@ async def test_a_cancelled_leaver_has_the_whole_trace(tmp_path: Path) -> None:
             scope.cancel()
             await trio.lowlevel.checkpoint()
     assert 5001 == len(lines(path))
+    assert trace._thread is not None
+    assert not trace._thread.is_alive()
+    assert [] == caplog.records
 
 
 async def test_a_cancelled_enterer_leaves_no_thread(tmp_path: Path) -> None:
