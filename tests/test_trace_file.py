@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 
 from tests.test_steps import Steps
 from tests.turn_kit import LIMITS, Recorder, installed, one_session
@@ -150,9 +151,9 @@ async def test_a_full_disk_is_told_once_and_changes_nothing(
 
 
 async def test_a_slow_disk_holds_up_nothing_and_the_file_says_what_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Records that find no room are left out and counted."""
+    """Records that find no room are left out and counted; leaving waits for all the others."""
     goes_on, really_write = threading.Event(), _trace_file._write
 
     def slow(fd: int, text: str) -> None:
@@ -160,11 +161,17 @@ async def test_a_slow_disk_holds_up_nothing_and_the_file_says_what_is_missing(
         really_write(fd, text)
 
     monkeypatch.setattr(_trace_file, "_write", slow)
+
+    async def let_go() -> None:
+        await trio.testing.wait_all_tasks_blocked()  # until it is being left
+        goes_on.set()
+
     path = tmp_path / "x"
-    async with TraceFile(path, max_waiting=10) as trace:
+    async with trio.open_nursery() as nursery, TraceFile(path, max_waiting=10) as trace:
         for n in range(100):
             trace.record(a_record(n))
-        goes_on.set()
+        nursery.start_soon(let_go)
+    assert [] == caplog.records
     _, *told = lines(path)
     assert list(range(10)) == [line["time"] for line in told if "name" in line]
     assert [90] == [line["lost"] for line in told if "lost" in line]
