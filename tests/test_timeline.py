@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import stat
 import subprocess
+import sys
 from collections import defaultdict
 from html.parser import HTMLParser
 from pathlib import Path
@@ -337,3 +339,19 @@ def test_the_summary_survives_a_pipe_that_closes(demo: Path) -> None:
         process.stdout.close()
         assert process.stderr is not None
         assert b"" == process.stderr.read()
+
+
+def test_without_a_browser_no_pictures_are_taken(tmp_path: Path) -> None:
+    """`nox -s pictures` says so, and ends well."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.pictures", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PATH": str(tmp_path)},
+    )
+    assert (0, "") == (done.returncode, done.stderr)
+    assert done.stdout.startswith("Skipped: none of chromium")
+    assert [] == list(tmp_path.iterdir())
