@@ -58,9 +58,11 @@ async def run_cli(
 
 
 @asynccontextmanager
-async def started_cli(*args: str) -> AsyncIterator[trio.Process]:
+async def started_cli(*args: str, env: dict[str, str] | None = None) -> AsyncIterator[trio.Process]:
     """Start the command as a process, with pipes; kill it at the end if it still runs."""
-    process = await trio.lowlevel.open_process([*CLI, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = await trio.lowlevel.open_process(
+        [*CLI, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(env or {})}
+    )
     try:
         with trio.fail_after(30):
             yield process

@@ -24,6 +24,7 @@ from trio_acp.testing.turn_model import SLACK
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from trio_acp._audit import AuditRecord
     from trio_acp._trace import TraceRecord
 
 pytest_plugins = ["tests.schedule"]
@@ -52,6 +53,10 @@ class Checked(Instrument):
         self.checker.record(record)
         if self.given is not None:
             self.given.record(record)
+
+    def audit(self, record: AuditRecord) -> None:
+        if self.given is not None:
+            self.given.audit(record)
 
 
 @pytest.fixture(autouse=True)

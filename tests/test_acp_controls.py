@@ -156,7 +156,7 @@ async def test_the_scripted_agent_has_what_it_advertises(autojump_clock: trio.te
 async def test_an_agent_without_modes_has_none(autojump_clock: trio.testing.MockClock) -> None:
     """It offers nothing to set, and says so of a call that comes all the same."""
     link: Any = None
-    session = AgentSession(link, "s", "k")
+    session = AgentSession(link, "s", "k", link)
     handle = AcpHandle(key="k", link=link, session=session)
     runtime = trio_acp.AcpRuntime(dial_agent(ScriptedAgent()))
     assert Capabilities() == await runtime.capabilities(handle)

@@ -147,9 +147,8 @@ async def test_a_rejected_token_is_one_line_without_the_token(tmp_path: Path) ->
     assert b"authorization: bearer sesame" in asked[0].lower()
     assert b"x-key: v:1" in asked[0].lower()
     assert 1 == done.returncode
-    assert (
-        f"trio-acp: {url}: the server rejected the WebSocket handshake with HTTP status 401\n" in done.stderr.decode()
-    )
+    said = f"trio-acp: {url}: the server rejected the WebSocket handshake with HTTP status 401: it wants a token, "
+    assert f"{said}and the right one (--token-file)\n" in done.stderr.decode()
     assert b"sesame" not in done.stdout + done.stderr
 
 
@@ -203,7 +202,21 @@ def test_an_agent_that_opens_no_session_in_time(run: Run) -> None:
             "trio-acp: session/prompt: no (-32603), after this was not permitted: Write\n",
         ),
         ("permission Write; say fine", [], 0, ""),
-        ("permission! Write", ["--permissions", "approve-all"], 0, ""),
+        (
+            "permission! Write",
+            ["--permissions", "approve-all"],
+            0,
+            "trio-acp: --permissions approve-all: the agent may do whatever you can do, without asking\n",
+        ),
+        (
+            "permission! Look kind=read",
+            ["--permissions", "ask"],
+            5,
+            (
+                "trio-acp: --permissions ask: there is no terminal to ask at, so everything is denied\n"
+                "trio-acp: the agent refused, after this was not permitted: Look\n"
+            ),
+        ),
         ("stop refusal", [], 0, ""),
         ("stop cancelled", [], 1, "trio-acp: the agent stopped the turn\n"),
         ("error -32603 no", [], 1, "trio-acp: session/prompt: no (-32603)\n"),
@@ -266,7 +279,6 @@ def test_where_sessions_are_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         ["hi", "--stdio", "x", "--cwd", "/no/such/directory"],
         [" ", "--stdio", "x"],
         ["hi", "--stdio", "x", "--format", "yaml"],
-        ["hi", "--stdio", "x", "--permissions", "ask"],
         ["hi", "--stdio", "x", "--frobnicate"],
     ],
 )

@@ -73,11 +73,27 @@ def test_the_readmes_test_passes(tmp_path: Path) -> None:
     trio.run(names["test_my_app_survives_an_agent_that_hangs"], clock, clock=clock)
 
 
+SHOWS = {
+    "asyncio_host.py": "asyncio went on meanwhile: True",
+    "chat_bridge.py": "(1 stopped)",
+    "custom_runtime.py": "Stopped(by='left'",
+    "explore_cache.py": "",
+    "explore_pool.py": "",
+    "fan_out.py": "Completed: 6, failed: 1",
+    "quickstart.py": "the agent has been told to stop",
+    "race.py": "the tortoise was told to stop: True",
+    "stream.py": "[completed] read: Read README.md /repo/README.md",
+    "timeouts.py": "3. Stopped(by='user', reason='the user pressed stop'",
+    "virtual_time.py": "Completed: 601 s of Trio's time",
+}
+
+
 @pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
 def test_an_example_runs(example: str) -> None:
-    """Each example ends well and without a word on standard error."""
+    """Each example ends well and without a word on standard error, and shows what it is there for."""
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / example)], capture_output=True, text=True, timeout=30, check=False
     )
     assert (0, "") == (done.returncode, done.stderr)
     assert "Completed" in done.stdout
+    assert SHOWS[example] in done.stdout

@@ -31,7 +31,9 @@ LAYERS: Final = (
     (
         "leaves",
         (
+            "_appender",
             "_attachments",
+            "_audit",
             "_errors",
             "_events",
             "_limits",
@@ -39,6 +41,7 @@ LAYERS: Final = (
             "_records",
             "_tasks",
             "_trace",
+            "_transcript",
             "_service",
             "_calls",
             "_owner",
@@ -46,11 +49,12 @@ LAYERS: Final = (
             "_reaper",
         ),
     ),
-    ("interfaces", ("_permissions", "_trace_file", "abc")),
+    ("interfaces", ("_permissions", "_reads", "_rules", "_trace_file", "abc")),
     ("wire and stores", ("acp.", "stores")),
     ("transports", ("transports",)),
+    ("client services", ("services",)),
     ("connection", ("acp.connection", "acp.pending", "acp.rpc")),
-    ("adapter", ("acp", "acp.link", "acp.reopen", "acp.runtime", "acp.session")),
+    ("adapter", ("acp", "acp.desk", "acp.link", "acp.reopen", "acp.runtime", "acp.session")),
     (
         "policy",
         (
@@ -81,10 +85,12 @@ LAYERS: Final = (
             "_ensure",
             "_evictor",
             "_operations",
+            "_recording",
             "_recovery",
             "_refresh",
             "_requests",
             "_resolve",
+            "_shutdown",
             "_turn",
             "_turn_state",
             "_typed_store",
@@ -100,8 +106,8 @@ LAYERS: Final = (
 
 STRANGERS: Final = {
     # Layer: the layers below it that it must not know.
-    "policy": {"adapter", "connection", "transports", "wire and stores"},
-    "turn": {"adapter", "connection", "transports", "wire and stores"},
+    "policy": {"adapter", "client services", "connection", "transports", "wire and stores"},
+    "turn": {"adapter", "client services", "connection", "transports", "wire and stores"},
     "explorer": {name for name, _ in LAYERS} - {"explorer"},
 }
 
@@ -263,7 +269,7 @@ SAFE_IN_CLEANUP: Final = {
     "_close_now",
     "_force",
     "_break",
-    "_shut_down",  # shields each of its steps
+    "shut_down",  # shields each of its steps
 }
 
 

@@ -1,20 +1,45 @@
-"""Which option says a decision."""
+"""Which option says a decision, and what the policies decide."""
 
 from __future__ import annotations
 
+import logging
+import math
+import os
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
-from trio_acp import AllowAll, DenyAll, ToolCall
+from tests.acp_kit import session_with
+from trio_acp import AllowAll, ApproveReads, Ask, DenyAll, InvalidOption, Location, PermissionAnswered, ToolCall
 from trio_acp._permissions import choose_option
-from trio_acp.abc import PermissionOption, PermissionRequest
+from trio_acp.abc import PermissionOption, PermissionPolicy, PermissionRequest, Verdict
+from trio_acp.testing import ScriptedAgent
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trio.testing import MockClock
+
     from trio_acp.abc import Decision
 
-ALL = [PermissionOption(id=kind, name="Allow", kind=kind) for kind in
-       ("reject_always", "allow_always", "reject_once", "allow_once", "newer_kind")]  # fmt: skip
+KINDS = ("reject_always", "allow_always", "reject_once", "allow_once", "newer_kind")
+ALL = [PermissionOption(id=kind, name="Allow", kind=kind) for kind in KINDS]
+
+
+def request_for(*paths: str, kind: str = "read", cwd: str | None = "/repo", title: str = "t") -> PermissionRequest:
+    call = ToolCall(id="1", title=title, kind=kind, locations=tuple(Location(path=path) for path in paths))
+    return PermissionRequest(session="k", tool_call=call, options=tuple(ALL), cwd=cwd)
+
+
+async def decision_of(policy: PermissionPolicy, request: PermissionRequest) -> str:
+    verdict = await policy.decide(request)
+    return verdict.decision if isinstance(verdict, Verdict) else verdict
+
+
+# -- options ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -36,7 +61,187 @@ def test_an_option_is_chosen_by_its_kind(decision: Decision, kinds: set[str] | N
     assert expected == (option.id if option else None)
 
 
-async def test_the_two_simple_policies() -> None:
-    """One denies everything, one allows everything."""
-    request = PermissionRequest(session="k", tool_call=ToolCall(id="1", title="rm"), options=())
-    assert ("deny", "allow") == (await DenyAll().decide(request), await AllowAll().decide(request))
+OPTIONS = st.lists(
+    st.builds(
+        PermissionOption, id=st.text(max_size=3), name=st.text(max_size=5), kind=st.sampled_from((*KINDS, "allow"))
+    )
+)
+
+
+@given(OPTIONS, st.sampled_from(("allow", "deny", "cancel")))
+def test_a_decision_is_never_turned_round(options: list[PermissionOption], decision: Decision) -> None:
+    """Whatever an agent offers, denying chooses no option that allows, allowing none that rejects; cancelling none."""
+    option = choose_option(decision, options)
+    prefix = {"allow": "allow_", "deny": "reject_"}.get(decision)
+    fitting = (
+        [] if prefix is None else [option for option in options if option.kind in {f"{prefix}once", f"{prefix}always"}]
+    )
+    assert (option is None) is (fitting == [])
+    assert option is None or option in fitting
+    assert option is None or option.kind.endswith("once") or all(other.kind == option.kind for other in fitting)
+
+
+# -- the simple policies --------------------------------------------------------
+
+
+async def test_the_two_simple_policies(caplog: pytest.LogCaptureFixture) -> None:
+    """One denies everything; one allows everything, and says so in a warning."""
+    assert "deny" == await decision_of(DenyAll(), request_for())
+    assert [] == caplog.records
+    assert "allow" == await decision_of(AllowAll(), request_for(kind="delete"))
+    assert [logging.WARNING] == [record.levelno for record in caplog.records]
+
+
+@pytest.mark.parametrize("answer", ["allow", "deny", "cancel"])
+async def test_whoever_is_asked_decides(answer: Decision) -> None:
+    """And gets the request as it came; a word of his own about it is kept."""
+    asked: list[PermissionRequest] = []
+
+    async def ask(request: PermissionRequest) -> Decision:
+        await trio.lowlevel.checkpoint()
+        asked.append(request)
+        return answer
+
+    async def ask_boss(request: PermissionRequest) -> Verdict:
+        await trio.lowlevel.checkpoint()
+        return Verdict(decision=answer, rule="the boss")
+
+    request = request_for("/repo/a")
+    assert Verdict(decision=answer, rule="asked") == await Ask(ask).decide(request)
+    assert [request] == asked
+    assert Verdict(decision=answer, rule="the boss") == await Ask(ask_boss).decide(request)
+
+
+async def test_a_question_that_nobody_answers_is_cancelled(autojump_clock: MockClock) -> None:
+    """At the timeout, the question is withdrawn and the request is cancelled; the turn goes on."""
+    withdrawn: list[float] = []
+
+    async def ask(request: PermissionRequest) -> Decision:
+        try:
+            await trio.sleep_forever()
+        finally:
+            withdrawn.append(trio.current_time())
+
+    async with (
+        session_with(ScriptedAgent(), permissions=Ask(ask, timeout=5)) as session,
+        session.turn("permission Write; say on") as turn,
+    ):
+        (answer,) = [event async for event in turn if isinstance(event, PermissionAnswered)]
+    assert ("cancel", None, "nobody answered within 5 s") == (answer.decision, answer.option_id, answer.rule)
+    assert [5.0] == withdrawn
+    assert turn.reply is not None
+    assert turn.reply.text.endswith("on")
+
+
+@pytest.mark.parametrize("timeout", [0, -1, math.nan])
+def test_a_timeout_is_above_zero(timeout: float) -> None:
+    """Anything else is refused at once."""
+    with pytest.raises(InvalidOption):
+        Ask(DenyAll().decide, timeout=timeout)
+
+
+async def test_a_late_answer_is_dropped(autojump_clock: MockClock) -> None:
+    """Who is asked when the turn is stopped is not asked any more, and nothing is allowed."""
+    agent = ScriptedAgent()
+
+    async def ask(request: PermissionRequest) -> Decision:
+        with trio.move_on_after(10, shield=True):  # somebody clicks, too late
+            await trio.sleep_forever()
+        return "allow"
+
+    async with session_with(agent, permissions=Ask(ask)) as session:
+        with trio.move_on_after(1):
+            await session.prompt("permission Write")
+    (answer,) = (entry.params for entry in agent.log if entry.kind == "response")
+    assert {"outcome": {"outcome": "cancelled"}} == answer
+    assert [] == agent.violations
+
+
+# -- reads --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with links that lead out of it, and in; beside it, one whose name begins alike."""
+    above = tmp_path_factory.mktemp("above")
+    root = above / "repo"
+    (root / "src").mkdir(parents=True)
+    (root / "src" / "a.py").touch()
+    (above / "repository").mkdir()
+    (above / "secret").touch()
+    (root / "out").symlink_to(above)
+    (root / "in").symlink_to(root / "src")
+    (root / "dangling").symlink_to(above / "nothing")
+    (root / "loop").symlink_to(root / "loop")
+    (above / "alias").symlink_to(root)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("{root}/src/a.py", True),
+        ("{root}", True),
+        ("{root}/", True),
+        ("{root}/nothing/yet", True),
+        ("{root}/in/a.py", True),
+        ("{root}/src/../src/a.py", True),
+        ("{above}/alias/src/a.py", True),
+        ("{root}/../secret", False),
+        ("{root}/src/../../secret", False),
+        ("{root}/out/secret", False),
+        ("{root}/dangling", False),
+        ("{root}/in/../../secret", False),
+        ("{above}/repository/x", False),
+        ("/etc/passwd", False),
+        ("src/a.py", False),
+        ("~/x", False),
+        ("", False),
+        ("{root}/\0", False),
+        ("{root}/\ud800", False),
+    ],
+)
+async def test_what_is_read_in_the_directory_is_allowed(tree: Path, path: str, expected: bool) -> None:
+    """Links and ``..`` followed; what leads out of it, or is no absolute path, is not."""
+    file = path.format(root=tree, above=tree.parent)
+    inside = str(tree / "src" / "a.py")
+    for cwd in (str(tree), str(tree.parent / "alias")):
+        for files in ([file], [inside, file], [file, inside]):
+            assert ("allow" if expected else "deny") == await decision_of(ApproveReads(), request_for(*files, cwd=cwd))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        request_for("/repo/a", kind="edit"),
+        request_for("/repo/a", kind="execute"),
+        request_for("/repo/a", kind="READ"),
+        request_for("/repo/a", cwd=None),
+        request_for("/repo/a", cwd="repo"),
+        request_for(),
+    ],
+    ids=["edit", "execute", "another case", "no directory", "relative directory", "no file"],
+)
+async def test_everything_else_is_left_to_the_other_policy(request_: PermissionRequest) -> None:
+    """Another kind, no file, or no directory to be in."""
+    asked: list[PermissionRequest] = []
+
+    async def ask(request: PermissionRequest) -> Decision:
+        await trio.lowlevel.checkpoint()
+        asked.append(request)
+        return "cancel"
+
+    assert "cancel" == await decision_of(ApproveReads(Ask(ask)), request_)
+    assert [request_] == asked
+
+
+PARTS = st.sampled_from(("src", "a.py", "..", ".", "in", "out", "dangling", "loop", "", "new", "repo"))
+
+
+@given(parts=st.lists(PARTS, max_size=6))
+async def test_no_way_leads_out_of_the_directory(parts: list[str], tree: Path) -> None:
+    """What is allowed is, for the file system itself, in the directory, however its path is written."""
+    path = "/".join((str(tree), *parts))
+    real, root = os.path.realpath(path), os.path.realpath(tree)
+    expected = "allow" if os.path.commonpath([real, root]) == root else "deny"
+    assert expected == await decision_of(ApproveReads(), request_for(path, cwd=str(tree)))

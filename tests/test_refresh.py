@@ -37,9 +37,9 @@ from trio_acp import (
 )
 from trio_acp._actor import admit
 from trio_acp._close import CloseWish, close_in_lane
-from trio_acp._manager import _shut_down
 from trio_acp._refresh import is_unavailable
 from trio_acp._requests import Control
+from trio_acp._shutdown import shut_down
 from trio_acp.abc import Capabilities, Handle, Runtime, RuntimeStatus
 from trio_acp.stores import MemoryStore
 from trio_acp.testing import FakeRuntime, Hang, Raise, Run, Sleep, Swallow
@@ -691,7 +691,7 @@ async def test_a_question_is_given_up_with_its_request(how: str, autojump_clock:
                     case "close":
                         await session.close()
                     case _:
-                        await _shut_down(manager._ctx)
+                        await shut_down(manager._ctx)
         assert isinstance(turn.outcome, Stopped)
         assert trio.current_time() <= 1 + 2 * J
         assert 1 == runtime.names().count("run_turn")

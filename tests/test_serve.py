@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import uuid
@@ -348,7 +349,8 @@ async def test_a_signal_stops_the_server_and_every_agent(number: signal.Signals)
     grandchild = (
         "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print([p.pid], flush=True); sys.stdin.read()"
     )
-    async with started_cli("serve", "--port", "0", "--", sys.executable, "-c", grandchild) as process:
+    serve = ["serve", "--port", "0", "--insecure-no-token", "--"]
+    async with started_cli(*serve, sys.executable, "-c", grandchild) as process:
         line = (await read_until(process.stdout, b"\n")).decode()
         async with connected(line.strip()) as client:
             [pid] = json.loads(await client.get_message())
@@ -360,10 +362,27 @@ async def test_a_signal_stops_the_server_and_every_agent(number: signal.Signals)
     await wait_gone(pid)
 
 
+async def test_a_stopped_connection_is_reported_too() -> None:
+    """With -v each connection has two lines, who it is and how it ended, also when the server is stopped."""
+    async with started_cli("serve", "--port", "0", "--insecure-no-token", "-v", "--", *PID) as process:
+        line = (await read_until(process.stdout, b"\n")).decode()
+        async with connected(line.strip()) as client:
+            await client.get_message()
+            process.terminate()
+            await closing(client)
+        said = (await read_all(process.stderr)).decode()
+    assert re.fullmatch(
+        r"trio-acp: info: connection (\S+) is from 127\.0\.0\.1\n"
+        r"trio-acp: info: connection \1 ended: the bridge was stopped\n",
+        said,
+    )
+
+
 async def test_an_agents_last_words_are_logged_safely() -> None:
     """The server says how an agent crashed, in one line without control characters."""
     crash = "import sys; print('[1]'); sys.stderr.write('\\x1b[2Jboom\\n'); sys.exit(3)"
-    async with started_cli("serve", "--port", "0", "--", sys.executable, "-c", crash) as process:
+    serve = ["serve", "--port", "0", "--insecure-no-token", "--"]
+    async with started_cli(*serve, sys.executable, "-c", crash) as process:
         line = (await read_until(process.stdout, b"\n")).decode()
         async with connected(line.strip()) as client:
             await closing(client)
@@ -378,7 +397,8 @@ async def test_an_agents_last_words_are_logged_safely() -> None:
         ["--", *AGENT],
         ["--port", "99999", "--", "x"],
         ["--port", "http", "--", "x"],
-        ["--port", "0", "--host", "0.0.0.0", "--", "x"],  # noqa: S104 - is refused
+        ["--port", "0", "--max-clients", "0", "--", "x"],
+        ["--port", "0", "--max-clients", "many", "--", "x"],
         ["--port", "0", "--host", "example.org", "--", "x"],
         ["--port", "0", "--bogus", "--", "x"],
         ["--port", "0", "--allow-origin", "foo", "--", "x"],
@@ -387,7 +407,7 @@ async def test_an_agents_last_words_are_logged_safely() -> None:
     ],
 )
 def test_wrong_usage(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """A missing agent or port, a host that others can reach, and what no browser sends as origin are wrong usage."""
+    """A missing agent or port, a host that is no address, and what no browser sends as origin are wrong usage."""
     with pytest.raises(SystemExit) as exit_:
         main(["serve", *args])
     said = capsys.readouterr()
@@ -415,6 +435,7 @@ async def test_a_port_in_use_is_one_line() -> None:
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with listener:
         port = listener.socket.getsockname()[1]
-        done = await run_cli("serve", "--port", str(port), "--host", "localhost", "--", *CLI)
+        serve = ["serve", "--port", str(port), "--host", "localhost", "--insecure-no-token", "--"]
+        done = await run_cli(*serve, *CLI)
     assert 1 == done.returncode
     assert f"trio-acp: cannot listen on 127.0.0.1 port {port}: Address already in use\n" == done.stderr.decode()

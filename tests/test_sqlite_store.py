@@ -306,7 +306,10 @@ async def test_an_older_file_is_migrated(path: Path, monkeypatch: pytest.MonkeyP
         async with SQLiteStore(path) as store:
             assert (ONE,) == await store.list()
     assert [(len(_database.MIGRATIONS),)] == ask(path, "PRAGMA user_version")
-    assert [("sessions",), ("tasks",), ("later",)] == ask(path, "SELECT name FROM sqlite_master WHERE type = 'table'")
+    tables = [name for (name,) in ask(path, "SELECT name FROM sqlite_master WHERE type = 'table'")]
+    assert ["sessions", "tasks", "audit", "transcript_turns", "transcript", "later"] == [
+        name for name in tables if not name.startswith("sqlite_")
+    ]
 
 
 async def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,11 @@ A map of the code.  Imports only go down::
     _reconcile                           confirming the ids of stored sessions
     _actor  _turn  _turn_state           the task that serves a session; THE TURN (start reading here)
     _operations  _ensure  _requests      its other operations; getting a backend handle; what waits in a lane
-    _close  _resolve                     closing; what is known under a key
+    _close  _resolve  _shutdown          closing; what is known under a key; the end of everything
     _controls                            its options: changing them, telling the backend before a turn
     _claims  _recovery                   holding sessions in the store; repairing what dead managers left
     _background                          the ledger's record of a turn that works for another session
+    _recording  _appender                the audit of what agents were answered; the transcript; writing them
     _refresh                             what the backend tells between turns: its ids, its health
     _evictor                             closing what is idle; room for another backend session
     _context  _calls                     what the actors share; calling code that may not end
@@ -20,9 +21,9 @@ A map of the code.  Imports only go down::
     _trace_file                          writing down what happens to turns
     _permissions  _owner  _service       choosing an option; who we are, who lives; the one maker of shields
     _reaper  _procfs                     ending what is left of dead managers' agents
-    _errors _events _outcomes _limits _records _tasks _trace     the vocabulary
+    _errors _events _outcomes _limits _records _tasks _trace _audit _transcript    the vocabulary
     abc                                  what you may implement
-    stores/                              metadata and tasks that survive
+    stores/                              what survives: metadata, tasks, audit, transcript
     explore/                             finding what cancellation and order break; knows nothing of the rest
     testing/                             the public testing kit; nothing imports it
     cli/                                 the command `trio-acp`; nothing imports it
@@ -42,12 +43,15 @@ __all__ = [
     "AcpError",
     "AcpRuntime",
     "AllowAll",
+    "ApproveReads",
+    "Ask",
     "AudioContent",
     "AuthenticationRequired",
     "BackendError",
     "BackendMissing",
     "BackendUnavailable",
     "CapacityUse",
+    "ClientServices",
     "CloseReport",
     "Command",
     "Commands",
@@ -62,6 +66,7 @@ __all__ = [
     "EmbeddedResource",
     "Event",
     "Failed",
+    "FileService",
     "Identity",
     "ImageContent",
     "InvalidMessage",
@@ -69,6 +74,7 @@ __all__ = [
     "Limits",
     "Location",
     "ManagerClosed",
+    "MemoryAudit",
     "MemoryLedger",
     "MemoryStore",
     "MessageTooLarge",
@@ -88,9 +94,13 @@ __all__ = [
     "RequestFailed",
     "Resolution",
     "ResourceLink",
+    "Rule",
+    "RulePolicy",
     "RuntimeOptions",
+    "SQLiteAudit",
     "SQLiteLedger",
     "SQLiteStore",
+    "SQLiteTranscript",
     "Session",
     "SessionClosed",
     "SessionExists",
@@ -110,6 +120,7 @@ __all__ = [
     "TaskOutcome",
     "TaskRecord",
     "TaskStatus",
+    "TerminalService",
     "TextContent",
     "TextDelta",
     "Thought",

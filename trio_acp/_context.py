@@ -18,6 +18,7 @@ from ._errors import TurnFailed
 from ._keys import agent_id, agent_of
 from ._ownership import are_due, changed, opened
 from ._queue import SessionActorQueue
+from ._recording import Recorder
 from ._requests import Control
 from ._statistics import CapacityUse, Statistics, TurnCounters
 from ._trace import TraceRecord
@@ -26,6 +27,7 @@ from ._turn_state import failure_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ._audit import AuditEvent
     from ._backends import Backends
     from ._calls import Calls
     from ._errors import AcpError
@@ -49,6 +51,7 @@ class Context:
             or the manager's exit, tries again.
         admit: Puts a request into its session's lane.
         book: Writes into the ledger; None if there is none.
+        recorder: Writes the audit log and the transcript, as far as there are any.
         held: The keys whose stored rows name us as their owner, or may do so.
         wall_clock: Seconds since the epoch; only for stored time stamps.
     """
@@ -64,6 +67,7 @@ class Context:
     owner: Owner
     held: set[str]
     ledger: Ledger | None = None
+    recorder: Recorder = attrs.field(factory=Recorder)
     wall_clock: Callable[[], float] = time.time
     closing: bool = attrs.field(default=False, init=False)
     queue: SessionActorQueue[Request] = attrs.field(init=False)
@@ -111,6 +115,10 @@ class Context:
             self.instrument.record(record)
         except Exception:  # noqa: BLE001 - an instrument only listens
             _log.exception("the instrument failed on %s", name)
+
+    def audit(self, event: AuditEvent) -> None:
+        """Put a decision of a runtime on record, and tell the instrument."""
+        self.recorder.audit(event, self.owner, self.instrument, self.wall_clock())
 
     # -- metadata -------------------------------------------------------------
 
@@ -256,6 +264,8 @@ class Context:
             suspects=self.cache.suspects(),
             store_failures=c.store_failures,
             ledger_failures=c.ledger_failures,
+            audit_failures=self.recorder.audit_failures,
+            transcript_failures=self.recorder.transcript_failures,
             open_handles=len(self.cache),
             idle_ttl=self.settings.idle_ttl,
             evicted=c.evicted,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -20,18 +20,17 @@ from ._keys import agent_id, canonical_key
 from ._limits import Settings
 from ._operations import start_in_lane
 from ._options import check_changes
-from ._outcomes import Stopped
 from ._owner import current_owner
 from ._permissions import DenyAll
 from ._reconcile import ReconcileReport, reconcile_stored
+from ._recording import recording
 from ._records import SessionRecord
 from ._recovery import RecoveryReport
 from ._recovery import recover as recover_store
-from ._requests import Control
 from ._resolve import resolve
-from ._service import ServiceScope, shielded
+from ._service import ServiceScope
 from ._session import Session
-from ._turn import settle
+from ._shutdown import shut_down
 from ._turn_state import TurnState
 from ._typed_store import TypedStore
 from .stores import MemoryStore
@@ -39,15 +38,13 @@ from .stores import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from ._calls import Call
     from ._events import ContentBlock
     from ._options import OptionChanges
     from ._outcomes import Reply
     from ._records import Mode
-    from ._requests import Request
     from ._resolve import Resolution
     from ._statistics import Statistics
-    from .abc import Instrument, Ledger, PermissionPolicy, Runtime, SessionStore
+    from .abc import AuditLog, Instrument, Ledger, PermissionPolicy, Runtime, SessionStore, Transcript
 
 
 @asynccontextmanager
@@ -56,6 +53,8 @@ async def open_session_manager(
     *,
     store: SessionStore | None = None,
     ledger: Ledger | None = None,
+    audit: AuditLog | None = None,
+    transcript: Transcript | None = None,
     settings: Settings | None = None,
     permissions: PermissionPolicy | None = None,
     instrument: Instrument | None = None,
@@ -73,7 +72,8 @@ async def open_session_manager(
     ``2 * cleanup`` seconds for all turns together, `cleanup` for all sessions
     (each plus ``2 * join``), then what each runtime needs to hang up
     (`AcpRuntime`: 5 seconds), `cleanup` for giving the sessions back in the
-    store, and what store and ledger need to finish a write; a task that resists
+    store, `cleanup` for audit and transcript together, and what all of these
+    need to finish a write; a task that resists
     cancellation is waited for and reported.  The body's exception leaves as it
     is.  If cancelled, leaving does the same, within the same bound, and then
     `trio.Cancelled` goes on.
@@ -85,6 +85,10 @@ async def open_session_manager(
         store: Where session metadata is kept; default: in memory.  Not entered yet: the manager enters and leaves it.
         ledger: Where each turn of a session with a requester is recorded, for
             that one to look at; default: nowhere.  Not entered yet, as `store`.
+        audit: Where each answer to an agent's request for permission is kept;
+            default: nowhere, but the instrument hears it.  Not entered yet, as `store`.
+        transcript: Where prompts, the agents' words and outcomes are kept;
+            default: nowhere.  Not entered yet, as `store`.
         settings: Deadlines and bounds.
         permissions: Who answers agents' requests for permission; default: `DenyAll`.
         instrument: Hears everything that happens to turns.
@@ -105,6 +109,8 @@ async def open_session_manager(
         recovered = RecoveryReport()
         if recover:
             recovered = await recover_store(entered_store, entered_ledger, settings.limits)
+        # Left after the runtimes too: agents are answered to the last.
+        recorder = await stack.enter_async_context(recording(audit, transcript, patience=settings.limits.cleanup))
         backends = Backends({name: await stack.enter_async_context(backends.get(name)) for name in backends})
         nursery = await stack.enter_async_context(ServiceScope("actors"))
         ctx = Context(
@@ -119,13 +125,16 @@ async def open_session_manager(
             owner=owner,
             held=held,
             admit=admit,
+            recorder=recorder,
         )
+        for name in backends:
+            backends.get(name).on_audit = ctx.audit
         ctx.evictor = Evictor(ctx)
         nursery.start_soon(ctx.evictor.run, name="trio_acp evictor")
         try:
             yield SessionManager(ctx, recovered)
         finally:
-            await _shut_down(ctx)
+            await shut_down(ctx)
 
 
 class SessionManager:
@@ -301,47 +310,6 @@ class SessionManager:
         if self._ctx.closing:
             raise ManagerClosed("the session manager is closed")
         return await reconcile_stored(self._ctx, concurrency)
-
-
-async def _shut_down(ctx: Context) -> None:
-    """Stop everything, in parallel; bounded, whatever the adapters do."""
-    ctx.closing = True
-    limits = ctx.settings.limits
-    running: list[Request] = []
-    for key in ctx.queue.busy():
-        for request in ctx.queue.requests(key):
-            waiting = ctx.queue.withdraw(key, request)
-            closed = ManagerClosed("the session manager was closed")
-            match request:
-                case TurnState() if waiting:
-                    ctx.trace("withdrawn", request)
-                    settle(ctx, request, Stopped(by="shutdown"))
-                case TurnState():
-                    request.stop("shutdown", trio.current_time())
-                    running.append(request)
-                case Control() if waiting:
-                    request.settle(error=closed)
-                case Control():
-                    request.stop(closed)
-                    running.append(request)
-                case _:
-                    pass
-    with shielded(2 * limits.cleanup + 2 * limits.join):
-        for request in running:
-            await request.settled.wait()
-    with shielded(limits.cleanup + 2 * limits.join):
-        closing: list[Call[Any]] = [ctx.calls.start("save", ctx.save_unsaved, trio.current_time() + limits.cleanup)]
-        if ctx.book is not None:
-            closing.append(ctx.calls.start("ledger", ctx.book.flush, trio.current_time() + limits.cleanup))
-        for key in ctx.cache:
-            entry = ctx.cache.take_out(key)
-            assert entry is not None
-            runtime = ctx.runtime(entry.record.agent)
-            closing.append(
-                ctx.calls.start("close", ctx.close_handle, runtime, entry.handle, "shutdown", limits.cleanup)
-            )
-        for call in closing:
-            await call.wait(trio.current_time() + limits.cleanup + limits.join)
 
 
 def _absolute(cwd: str | None) -> str | None:

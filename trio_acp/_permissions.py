@@ -1,15 +1,22 @@
-"""Answering an agent's request for permission: decisions, and the option that says them."""
+"""Answering an agent's request for permission: the simple policies, and the option that says a decision."""
 
 from __future__ import annotations
 
+import logging
+import math
 from typing import TYPE_CHECKING, Final
 
-from .abc import Decision, PermissionPolicy
+import trio
+
+from ._errors import InvalidOption
+from .abc import Decision, PermissionPolicy, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from .abc import PermissionOption, PermissionRequest
+
+_log = logging.getLogger(__name__)
 
 # The mildest answer first: what is allowed or denied once binds nobody later.
 _KINDS: Final[dict[str, tuple[str, ...]]] = {
@@ -33,14 +40,52 @@ def choose_option(decision: Decision, options: Sequence[PermissionOption]) -> Pe
 class DenyAll(PermissionPolicy):
     """Denies everything; the default."""
 
-    async def decide(self, request: PermissionRequest) -> Decision:
-        """Deny."""
-        return "deny"
+    async def decide(self, request: PermissionRequest) -> Verdict:
+        """Deny.  If cancelled, nothing was decided."""
+        await trio.lowlevel.checkpoint()
+        return Verdict(decision="deny", rule="everything is denied")
 
 
 class AllowAll(PermissionPolicy):
-    """Allows everything.  The agent can then do whatever your user can do."""
+    """Allows everything, and says so in a warning.  The agent can then do whatever your user can do."""
 
-    async def decide(self, request: PermissionRequest) -> Decision:
-        """Allow."""
-        return "allow"
+    def __init__(self) -> None:
+        _log.warning("agents get every permission that they ask for (AllowAll)")
+
+    async def decide(self, request: PermissionRequest) -> Verdict:
+        """Allow.  If cancelled, nothing was decided."""
+        await trio.lowlevel.checkpoint()
+        return Verdict(decision="allow", rule="everything is allowed")
+
+
+class Ask(PermissionPolicy):
+    """Lets an async function decide: one that asks somebody, for instance.
+
+    Args:
+        ask: Gets the request, and returns a decision or a `Verdict`.  Several
+            requests may be open at once.  What the request says is the
+            agent's: make it safe before it is shown.  The function is
+            cancelled when nobody waits for its answer any more.
+        timeout: Seconds after which the request is cancelled; ``math.inf`` for never.
+
+    Raises:
+        InvalidOption: the timeout is no number above 0.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[PermissionRequest], Awaitable[Decision | Verdict]],
+        *,
+        timeout: float = math.inf,
+    ) -> None:
+        if not timeout > 0:
+            raise InvalidOption(f"timeout must be more than 0 seconds, not {timeout!r}", detail="invalid-timeout")
+        self._ask = ask
+        self._timeout = timeout
+
+    async def decide(self, request: PermissionRequest) -> Verdict:
+        """Ask.  If cancelled, so is the question."""
+        with trio.move_on_after(self._timeout):
+            answer = await self._ask(request)
+            return answer if isinstance(answer, Verdict) else Verdict(decision=answer, rule="asked")
+        return Verdict(decision="cancel", rule=f"nobody answered within {self._timeout:g} s")

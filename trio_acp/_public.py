@@ -75,8 +75,10 @@ from ._outcomes import Stopped as Stopped
 from ._outcomes import StoppedBy as StoppedBy
 from ._outcomes import TimedOut as TimedOut
 from ._permissions import AllowAll as AllowAll
+from ._permissions import Ask as Ask
 from ._permissions import DenyAll as DenyAll
 from ._prompt import Turn as Turn
+from ._reads import ApproveReads as ApproveReads
 from ._reconcile import ReconcileReport as ReconcileReport
 from ._records import Identity as Identity
 from ._records import Owner as Owner
@@ -87,6 +89,8 @@ from ._resolve import Missing as Missing
 from ._resolve import Ready as Ready
 from ._resolve import Resolution as Resolution
 from ._resolve import Stale as Stale
+from ._rules import Rule as Rule
+from ._rules import RulePolicy as RulePolicy
 from ._session import Session as Session
 from ._statistics import CapacityUse as CapacityUse
 from ._statistics import Statistics as Statistics
@@ -95,7 +99,13 @@ from ._tasks import TaskRecord as TaskRecord
 from ._tasks import TaskStatus as TaskStatus
 from ._trace_file import TraceFile as TraceFile
 from .acp.runtime import AcpRuntime as AcpRuntime
+from .services import ClientServices as ClientServices
+from .services import FileService as FileService
+from .services import TerminalService as TerminalService
+from .stores import MemoryAudit as MemoryAudit
 from .stores import MemoryLedger as MemoryLedger
 from .stores import MemoryStore as MemoryStore
+from .stores import SQLiteAudit as SQLiteAudit
 from .stores import SQLiteLedger as SQLiteLedger
 from .stores import SQLiteStore as SQLiteStore
+from .stores import SQLiteTranscript as SQLiteTranscript

@@ -52,6 +52,8 @@ class Statistics:
         suspects: Open handles that owe an answer now.
         store_failures: Writes of metadata that failed or exceeded their deadline.
         ledger_failures: Writes of tasks that did.
+        audit_failures: Writes into the audit log that did; they are tried again.
+        transcript_failures: Writes into the transcript that did, likewise.
         open_handles: Live backend sessions.
         idle_ttl: Seconds after which an idle one is closed (`Settings.idle_ttl`).
         evicted: Backend sessions closed because they were idle.
@@ -77,6 +79,8 @@ class Statistics:
     suspects: int
     store_failures: int
     ledger_failures: int
+    audit_failures: int
+    transcript_failures: int
     open_handles: int
     idle_ttl: float
     evicted: int

@@ -109,6 +109,7 @@ async def run_turn(ctx: Context, turn: TurnState) -> None:
     turn.enter(Phase.PREPARING)
     ctx.counters.dequeued()
     ctx.trace("dequeued", turn, limits=turn.limits)
+    ctx.recorder.begin(turn, ctx.wall_clock)
     entry, call = await _attempt(ctx, turn)
     if _may_retry(turn, entry):
         if _is_lost(turn, entry):
@@ -139,6 +140,8 @@ def settle(ctx: Context, turn: TurnState, outcome: Outcome) -> None:
         ctx.trace("settled", turn, outcome=type(outcome).__name__, by=by, detail=detail)
         if turn.background is not None:
             turn.background.settle(outcome)
+        if turn.record is not None:
+            turn.record.settle(outcome)
 
 
 def _may_retry(turn: TurnState, entry: CacheEntry | None) -> bool:

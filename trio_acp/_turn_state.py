@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ._calls import Call
     from ._events import ContentBlock, Event
     from ._limits import Limits
+    from ._recording import TurnRecord
     from ._records import SessionRecord
     from ._requests import Ending
     from .abc import Done, PromptMode
@@ -50,13 +51,6 @@ class Cause:
     def retryable(self) -> bool:
         """Whether it says that nothing was started."""
         return self.error is not None and (nothing_was_started(self.error) or session_was_lost(self.error))
-
-    def told(self) -> dict[str, Any]:
-        """Return what the trace says about it."""
-        stop_reason = None if self.done is None else self.done.stop_reason
-        error = None if self.error is None else str(self.error)
-        said = {"cause": self.kind, "reason": self.reason, "stop_reason": stop_reason, "error": error}
-        return {**said, "retryable": self.retryable}
 
 
 class Phase(enum.Enum):
@@ -111,6 +105,7 @@ class TurnState(Request):
         self.started: float | None = None
         self.marked = False  # whether the stored state may say `running`
         self.background: BackgroundTask | None = None
+        self.record: TurnRecord | None = None
         self.submitted = False
         self.saw_event = False
         self.log: list[Cause] = []
@@ -229,6 +224,10 @@ class TurnState(Request):
             self.on_event(event)
         if self.background is not None:
             self.background.saw(event)
+        if size is None:
+            size = _estimated_size(event)
+        if self.record is not None:
+            self.record.saw(event, size)
         if isinstance(event, TextDelta):
             self._texts.append(event.text)
         elif isinstance(event, ToolCall):
@@ -237,8 +236,6 @@ class TurnState(Request):
             self._usage = event
         if self._collect_only:
             return True
-        if size is None:
-            size = _estimated_size(event)
         if self._buffered and self._buffered + size > self._max_buffered:
             self._gate_open = False
             slow = TurnFailed(

@@ -7,26 +7,33 @@ everything `AcpRuntime` knows about a network goes through `Transport`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
 
+from ._audit import AuditDecision, AuditEvent, AuditRecord
 from ._errors import UnsupportedControl
 from ._events import ContentBlock, Event, ToolCall, Usage
 from ._records import Identity, Mode, Owner, ProcessGroup, RuntimeOptions, SessionRecord, SessionState
 from ._tasks import TaskOutcome, TaskRecord, TaskStatus
 from ._trace import TraceRecord
+from ._transcript import EntryKind, TranscriptEntry
 
 __all__ = [
+    "AuditDecision",
+    "AuditEvent",
+    "AuditLog",
+    "AuditRecord",
     "Capabilities",
     "ControlName",
     "Decision",
     "Dial",
     "Done",
     "EnsureRequest",
+    "EntryKind",
     "EventSink",
     "Handle",
     "Identity",
@@ -50,6 +57,8 @@ __all__ = [
     "TaskRecord",
     "TaskStatus",
     "TraceRecord",
+    "Transcript",
+    "TranscriptEntry",
     "Transport",
     "TurnRequest",
     "Verdict",
@@ -245,9 +254,13 @@ class Runtime(ABC):
         tells_ids: Whether `status` may tell ids that the handle does not have.
             It is then asked after the first turn on a handle, and after each
             one until the session has an id.
+        on_audit: Told at once of each answer that the agent got when it asked
+            for permission, and of each time it was turned away.  The manager
+            sets it when it enters the runtime; it returns at once and raises nothing.
     """
 
     tells_ids: bool = True
+    on_audit: Callable[[AuditEvent], None] | None = None
 
     async def __aenter__(self) -> Runtime:
         """Get ready; connect to nothing yet."""
@@ -529,3 +542,102 @@ class Instrument(ABC):
     @abstractmethod
     def record(self, record: TraceRecord) -> None:
         """Take one record.  Must not block; an exception is logged and changes nothing."""
+
+    def audit(self, record: AuditRecord) -> None:
+        """Take the record of a decision about what an agent may do, also outside of a turn.
+
+        The manager's audit log, if it has one, gets the same record.  Must not
+        block; an exception is logged and changes nothing.
+        """
+
+
+# -- records ------------------------------------------------------------------
+
+
+class AuditLog(ABC):
+    """Keeps for good what agents were answered.
+
+    An async context manager that the session manager enters and leaves.  Only
+    one task calls `append`.  What it raises is logged and counted, the records
+    are put again later, and whoever calls it gives up after some seconds.
+    """
+
+    async def __aenter__(self) -> AuditLog:
+        """Get ready; touch nothing yet."""
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Release everything."""
+
+    @abstractmethod
+    async def append(self, records: Sequence[AuditRecord]) -> None:
+        """Keep records, all or none, behind those that are kept; one whose `id` is kept stays as it is.
+
+        If cancelled, it happened or not, as a whole; one that works in a
+        thread may still do it, but before any later append.
+
+        Raises:
+            StoreError: they cannot be written; nothing changed.
+        """
+
+    @abstractmethod
+    async def list(self, *, session: str | None = None) -> tuple[AuditRecord, ...]:
+        """Return every record, or those of one session, in the order in which they were appended.
+
+        If cancelled, nothing happened.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+
+
+class Transcript(ABC):
+    """Keeps what users typed and agents streamed, up to some size.
+
+    An async context manager that the session manager enters and leaves.  What
+    `AuditLog` says of failures holds here too.
+    """
+
+    async def __aenter__(self) -> Transcript:
+        """Get ready; touch nothing yet."""
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Release everything."""
+
+    @abstractmethod
+    async def append(self, entries: Sequence[TranscriptEntry]) -> None:
+        """Keep entries, all or none; one whose turn and `seq` are kept stays as it is.
+
+        Turns are dropped whole, oldest first, to make room; what comes later
+        of a turn that was dropped is not kept.  If cancelled, it happened or
+        not, as a whole; one that works in a thread may still do it, but before
+        any later append.
+
+        Raises:
+            StoreError: they cannot be written; nothing changed.
+        """
+
+    @abstractmethod
+    async def list(self, session: str) -> tuple[TranscriptEntry, ...]:
+        """Return what is kept of a session: turn by turn, in the order in which they began.
+
+        If cancelled, nothing happened.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+
+    @abstractmethod
+    async def forget(self, session: str) -> int:
+        """Delete what is kept of a session; return how many turns that were.
+
+        If cancelled, it happened or not, as a whole.
+
+        Raises:
+            StoreError: it cannot be deleted; nothing changed.
+        """

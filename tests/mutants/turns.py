@@ -434,7 +434,7 @@ MUTANTS: Final = (
     Mutant(
         "leaving closes nothing",
         "E-33",
-        "_manager:_shut_down",
+        "_shutdown:shut_down",
         "for key in ctx.cache:",
         "for key in ():",
         "test_manager_exit.py::test_leaving_stops_turns_and_closes_all_sessions_in_parallel",
@@ -442,7 +442,7 @@ MUTANTS: Final = (
     Mutant(
         "leaving waits for the turns instead of stopping them",
         "E-33",
-        "_manager:_shut_down",
+        "_shutdown:shut_down",
         'request.stop("shutdown", trio.current_time())',
         "pass",
         "test_manager_exit.py::test_leaving_stops_turns_and_closes_all_sessions_in_parallel",

@@ -137,7 +137,13 @@ class Connection:
 
         What its task says later is dropped: the agent may have used the id again.
         """
-        message = self._peer.reply(request_id, result)
+        return self._reply(request_id, self._peer.reply(request_id, result))
+
+    def refuse(self, request_id: RequestId, code: int, text: str) -> bool:
+        """Do the same with an error as the answer."""
+        return self._reply(request_id, self._peer.reply_error(request_id, code, text))
+
+    def _reply(self, request_id: RequestId, message: dict[str, Any] | None) -> bool:
         if message is None:
             return False
         self._serving.pop(request_id, None)
@@ -333,8 +339,8 @@ class Connection:
             return
         if result is not None:
             self.answer(arrived.id, result)
-        elif (message := self._peer.reply_error(arrived.id, code, text)) is not None:
-            self._enqueue(message)
+        else:
+            self.refuse(arrived.id, code, text)
 
     def count(self, kind: str) -> None:
         """Count something that is tolerated, and log its first occurrence."""

@@ -45,7 +45,8 @@ DEFAULT_ON_ERROR: Final[Mapping[type, frozenset[str]]] = {
     # initialize
     s.Implementation: frozenset({"title"}),
     s.InitializeRequest: frozenset({"client_capabilities", "client_info"}),
-    s.ClientCapabilities: frozenset({"session"}),
+    s.ClientCapabilities: frozenset({"session", "fs", "terminal"}),
+    s.FileSystemCapabilities: frozenset({"read_text_file", "write_text_file"}),
     s.ClientSessionCapabilities: frozenset({"config_options"}),
     s.ConfigOptionCapabilities: frozenset({"boolean"}),
     s.InitializeResponse: frozenset({"agent_capabilities", "auth_methods", "agent_info"}),

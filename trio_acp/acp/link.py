@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from .._audit import AuditEvent
 from .._errors import (
     AcpError,
     AuthenticationRequired,
@@ -27,10 +28,10 @@ from .._errors import (
 from ..abc import Handle
 from .codec import structure
 from .connection import Connection, RequestRefused
+from .desk import Desk, capabilities, serve_at_desk
 from .schema import (
     PROTOCOL_VERSION,
     AuthenticateRequest,
-    ClientCapabilities,
     CloseSessionRequest,
     EmptyResponse,
     ErrorCode,
@@ -42,10 +43,11 @@ from .schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .._records import ProcessGroup
     from ..abc import Dial, Transport
+    from ..services import ClientServices
     from .pending import PendingReply
     from .rpc import RequestId
     from .session import AgentSession
@@ -63,6 +65,9 @@ def _our_version() -> str:
 class Link:
     """A connection, from the wish for it to its end.
 
+    Args:
+        services: What the agent is offered.
+
     Attributes:
         ready: Set once it can be used, or never will be.
         closed: Set when its task has ended.
@@ -72,9 +77,13 @@ class Link:
         sessions: The agent's sessions that are open on it, by ACP session id.
         poisoned: Ids of sessions that owe an answer here and are not used here again.
         retired: It serves the sessions it has, and gets no new ones.
+        on_audit: Told of each answer to a request for permission; see `abc.Runtime`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, services: ClientServices, on_audit: Callable[[AuditEvent], None] | None = None) -> None:
+        self._services = services
+        self._nursery: trio.Nursery
+        self.on_audit = on_audit
         self.ready = trio.Event()
         self.closed = trio.Event()
         self.processes: tuple[ProcessGroup, ...] = ()
@@ -110,6 +119,10 @@ class Link:
             self.connection.close()
         else:
             self._scope.cancel(reason=reason)
+
+    def open_desk(self, root: str) -> Desk:
+        """Return where a session of the directory `root` is served."""
+        return Desk(self.connection, self._services, root, self._nursery)
 
     def release(self, session: AgentSession) -> bool:
         """Forget a session; False if its id is another's by now, or nobody's."""
@@ -160,8 +173,8 @@ class Link:
     async def _serve(self, transport: Transport, stall: float, auth_method: str | None) -> None:
         self.connection = Connection(transport, self, stall=stall)
         self.processes = transport.processes
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.connection.run, name="trio_acp connection")
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self.connection.run, name="trio_acp connection")
             try:
                 self.agent = await self._initialize()
                 if auth_method is not None:
@@ -173,6 +186,7 @@ class Link:
                 self._scope.deadline = float("inf")
                 self.ready.set()
             await self.connection.ended.wait()
+            self._nursery.cancel_scope.cancel(reason="the connection has ended, and what it ran for the agent with it")
 
     def _fail(self, error: AcpError) -> None:
         if not self.ready.is_set():
@@ -182,7 +196,7 @@ class Link:
     async def _initialize(self) -> InitializeResponse:
         ours = Implementation(name="trio-acp", version=_our_version())
         request = InitializeRequest(
-            protocol_version=PROTOCOL_VERSION, client_capabilities=ClientCapabilities(), client_info=ours
+            protocol_version=PROTOCOL_VERSION, client_capabilities=capabilities(self._services), client_info=ours
         )
         agent = await self.connection.request("initialize", request).wait(InitializeResponse)
         if agent.protocol_version != PROTOCOL_VERSION:
@@ -243,16 +257,24 @@ class Link:
     async def serve(self, request_id: RequestId, method: str, params: object) -> dict[str, Any]:
         """Answer one request of the agent: see `connection.Handler`."""
         if method != "session/request_permission":
-            raise RequestRefused(ErrorCode.METHOD_NOT_FOUND, f"this client does not offer {method}")
+            return await serve_at_desk(self._services, self.sessions, request_id, method, params)
         try:
             asked = structure(RequestPermissionRequest, params, at="$.params")
         except InvalidMessage as error:
+            self._turned_away("the request makes no sense", None, "")
             raise RequestRefused(ErrorCode.INVALID_PARAMS, str(error)) from error
         session = self.sessions.get(asked.session_id)
         if session is None:
             self.connection.count("permission-of-unknown-session")
+            self._turned_away("there is no such session", asked.session_id, asked.tool_call.merged_into(None).title)
             return {"outcome": {"outcome": "cancelled"}}
         return await session.ask_permission(request_id, asked)
+
+    def _turned_away(self, rule: str, session_id: str | None, title: str) -> None:
+        if self.on_audit is not None:
+            self.on_audit(
+                AuditEvent(event="permission", decision="cancel", rule=rule, title=title, session_id=session_id)
+            )
 
 
 @attrs.define(eq=False, kw_only=True)

@@ -40,8 +40,12 @@ _DEFINITE: Final = frozenset(
 """Codes after which asking again makes no sense."""
 
 
-async def reopen(link: Link, session_id: str, cwd: str) -> ResumeSessionResponse | LoadSessionResponse:
-    """Resume a session, or else load it.  If cancelled, what the agent reopens meanwhile is closed.
+async def reopen(
+    link: Link, session_id: str, cwd: str, *, replay: bool = False
+) -> ResumeSessionResponse | LoadSessionResponse:
+    """Resume a session, or else load it; the other way round if the agent is to `replay` it.
+
+    If cancelled, what the agent reopens meanwhile is closed.
 
     Raises:
         SessionInitFailed: with detail ``"resume-failed"``: the agent can do neither.
@@ -50,7 +54,7 @@ async def reopen(link: Link, session_id: str, cwd: str) -> ResumeSessionResponse
     offers = link.agent.agent_capabilities
     ways = [_load] if offers.load_session else []
     if offers.session_capabilities.resume:
-        ways.insert(0, _resume)
+        ways.insert(len(ways) if replay else 0, _resume)
     if not ways:
         raise SessionInitFailed("the agent can neither resume nor load sessions", detail="resume-failed")
     if len(ways) == 1:

@@ -11,6 +11,7 @@ import trio
 from .._errors import RequestFailed, SessionInitFailed
 from .._service import ServiceScope, shielded
 from ..abc import Handle, RuntimeStatus
+from ..services import ClientServices
 from ..transports._checks import require_seconds
 from .attachments import check_offered
 from .link import AcpHandle, Link
@@ -21,9 +22,10 @@ from .session_controls import RuntimeControls, current_mode
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
+    from .._events import Event
     from ..abc import Dial, Done, EnsureRequest, EventSink, TurnRequest
 
 CLOSE_LIMIT = 5.0
@@ -44,11 +46,18 @@ class AcpRuntime(RuntimeControls):
             ``math.inf`` for never.
         auth_method: The id of the agent's authentication method to use on each
             new connection.
+        services: What the agent may do through us; nothing by default.
+
+    Attributes:
+        on_replay: Hears what the agent sends of a session that was resumed, while no
+            turn of it runs: the conversation, if the agent replays it.  With it,
+            sessions are loaded rather than resumed, where the agent offers both.
 
     Raises:
         InvalidOption: a number of seconds cannot be one.
     """
 
+    on_replay: Callable[[Event], None] | None = None
     tells_ids = False  # a session has one id here, and the handle has it
 
     def __init__(
@@ -58,6 +67,7 @@ class AcpRuntime(RuntimeControls):
         connect_timeout: float = 30.0,
         stall: float = 30.0,
         auth_method: str | None = None,
+        services: ClientServices | None = None,
     ) -> None:
         require_seconds("connect_timeout", connect_timeout)
         if stall != math.inf:
@@ -66,6 +76,7 @@ class AcpRuntime(RuntimeControls):
         self._connect_timeout = connect_timeout
         self._stall = stall
         self._auth_method = auth_method
+        self._services = services or ClientServices()
         self._scope = ServiceScope("connections")
         self._nursery: trio.Nursery | None = None
         self._current: Link | None = None
@@ -85,6 +96,7 @@ class AcpRuntime(RuntimeControls):
         connect_timeout: float = 30.0,
         stall: float = 30.0,
         auth_method: str | None = None,
+        services: ClientServices | None = None,
     ) -> AcpRuntime:
         """Return a runtime for an agent behind a WebSocket endpoint.
 
@@ -96,7 +108,7 @@ class AcpRuntime(RuntimeControls):
             ssl_context: For ``wss``; default: the system's trust store.
             ping_interval: Seconds between pings, at least 20; None sends none.
             allow_insecure: Send a token over ``ws`` to another machine all the same.
-            connect_timeout: As for the class, like `stall` and `auth_method`.
+            connect_timeout: As for the class, like the following.
 
         Raises:
             InvalidOption: the URL, a header or the ping interval cannot be used.
@@ -113,7 +125,7 @@ class AcpRuntime(RuntimeControls):
             ping_interval=ping_interval,
             allow_insecure=allow_insecure,
         )
-        return cls(dial, connect_timeout=connect_timeout, stall=stall, auth_method=auth_method)
+        return cls(dial, connect_timeout=connect_timeout, stall=stall, auth_method=auth_method, services=services)
 
     @classmethod
     def stdio(
@@ -125,6 +137,7 @@ class AcpRuntime(RuntimeControls):
         connect_timeout: float = 30.0,
         stall: float = 30.0,
         auth_method: str | None = None,
+        services: ClientServices | None = None,
     ) -> AcpRuntime:
         """Return a runtime that starts an agent as a child process and speaks over its stdin and stdout.
 
@@ -135,12 +148,12 @@ class AcpRuntime(RuntimeControls):
             argv: The program and its arguments; no shell is involved.
             cwd: Where it runs.
             env: Its whole environment; None inherits ours.
-            connect_timeout: As for the class, like `stall` and `auth_method`.
+            connect_timeout: As for the class, like the following.
         """
         from ..transports.stdio import dial_stdio
 
         dial = dial_stdio(argv, cwd=cwd, env=env)
-        return cls(dial, connect_timeout=connect_timeout, stall=stall, auth_method=auth_method)
+        return cls(dial, connect_timeout=connect_timeout, stall=stall, auth_method=auth_method, services=services)
 
     async def __aenter__(self) -> AcpRuntime:
         """Get ready; connect to nothing yet."""
@@ -207,11 +220,13 @@ class AcpRuntime(RuntimeControls):
         """
         assert isinstance(handle, AcpHandle)
         link, session = handle.link, handle.session
+        session.desk.close()
         if not link.release(session):
             return
         if session.unanswered:
             link.poisoned.add(session.id)
         with link.in_use():
+            await session.desk.wait_closed()
             try:
                 if link.connection.usable and link.agent.agent_capabilities.session_capabilities.close:
                     await link.connection.call(
@@ -284,7 +299,7 @@ class AcpRuntime(RuntimeControls):
     def _start_link(self) -> Link:
         if self._nursery is None:
             raise RuntimeError("this runtime has not been entered: give it to open_session_manager()")
-        link = Link()
+        link = Link(self._services, self.on_audit)
         self._links.add(link)
         self._nursery.start_soon(self._run_link, link, name="trio_acp link")
         return link
@@ -300,21 +315,24 @@ class AcpRuntime(RuntimeControls):
         answer = await link.connection.call("session/new", request, NewSessionResponse, on_late=link.close_late)
         if answer.session_id in link.sessions:
             raise SessionInitFailed(f"the agent gave a new session the id of an open one: {answer.session_id!r}")
-        session = link.sessions[answer.session_id] = AgentSession(link.connection, answer.session_id, key)
+        session = link.sessions[answer.session_id] = AgentSession(
+            link.connection, answer.session_id, key, link.open_desk(cwd), link.on_audit
+        )
         session.modes, session.config = answer.modes, answer.config_options
         return session
 
     async def _resume(self, link: Link, key: str, session_id: str, cwd: str) -> AgentSession:
-        """Resume, or else load.  What a load replays finds no running turn and is dropped."""
+        """Resume, or else load.  What a load replays finds no running turn: `on_replay` hears it, if there is one."""
         holder = link.sessions.get(session_id)
         if holder is not None and holder.key != key:
             # An agent that numbers its sessions anew in each process has given the id that we remember to another.
             raise SessionInitFailed(f"{session_id!r} of the agent is open as {holder.key!r}", detail="resume-failed")
-        session = AgentSession(link.connection, session_id, key)
+        session = AgentSession(link.connection, session_id, key, link.open_desk(cwd), link.on_audit)
+        session.on_replay = self.on_replay
         # Entered before it is asked for: a handle that had the id must not close it at the agent any more.
         link.sessions[session_id] = session
         try:
-            answer = await reopen(link, session_id, cwd)
+            answer = await reopen(link, session_id, cwd, replay=self.on_replay is not None)
             session.modes = answer.modes
             if answer.config_options is not None:  # else what an update said meanwhile stands
                 session.config = answer.config_options

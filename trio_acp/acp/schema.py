@@ -76,10 +76,20 @@ class ClientSessionCapabilities:
 
 
 @attrs.frozen(kw_only=True)
+class FileSystemCapabilities:
+    """What the client does with files for the agent."""
+
+    read_text_file: bool = False
+    write_text_file: bool = False
+
+
+@attrs.frozen(kw_only=True)
 class ClientCapabilities:
-    """What the client offers.  Neither files nor terminals: they are left out, which means no."""
+    """What the client offers."""
 
     session: ClientSessionCapabilities | None = None
+    fs: FileSystemCapabilities | None = None
+    terminal: bool = False
 
 
 @attrs.frozen(kw_only=True)

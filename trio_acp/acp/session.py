@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 import trio
 
+from .._audit import AuditEvent
 from .._errors import ConnectionLost, InvalidMessage, RequestFailed, TurnFailed
 from .._events import ConfigChanged, ModeChanged, PermissionAnswered, ToolCall, UnknownUpdate
 from .._permissions import choose_option
@@ -25,9 +26,12 @@ from .schema import (
 )
 
 if TYPE_CHECKING:
-    from .._events import ConfigOption
+    from collections.abc import Callable
+
+    from .._events import ConfigOption, Event
     from ..abc import Decision, EventSink, TurnRequest
     from .connection import Connection
+    from .desk import Desk
     from .pending import PendingReply
     from .rpc import RequestId
     from .schema import RequestPermissionRequest, SessionModes
@@ -38,14 +42,32 @@ MAX_PERMISSIONS: Final = 16
 """Requests for permission that one session may have open; further ones are cancelled at once."""
 
 _KEPT_UPDATES: Final = frozenset({"config_option_update", "current_mode_update"})
+_OVER: Final = "the turn is over"
 _CANCELLED: Final = RequestPermissionResponse(outcome=PermissionCancelled())
+
+
+@attrs.frozen(eq=False)
+class _Question:
+    """A request for permission that was not answered yet."""
+
+    turn: str
+    title: str
+    scope: trio.CancelScope
 
 
 class AgentSession:
     """One session of an agent; at most one prompt of it is unanswered at any time."""
 
-    def __init__(self, connection: Connection, session_id: str, key: str) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        session_id: str,
+        key: str,
+        desk: Desk,
+        on_audit: Callable[[AuditEvent], None] | None = None,
+    ) -> None:
         self.connection = connection
+        self.desk = desk  # where its requests for files and terminals are served
         self.id = session_id
         self.key = key  # by which the manager knows it
         self.modes: SessionModes | None = None
@@ -56,7 +78,9 @@ class AgentSession:
         self._pending: PendingReply | None = None
         self._cancelled = False
         self._tool_calls: dict[str, ToolCall] = {}
-        self._permissions: dict[RequestId, trio.CancelScope] = {}
+        self._permissions: dict[RequestId, _Question] = {}
+        self._on_audit = on_audit
+        self.on_replay: Callable[[Event], None] | None = None  # hears what comes while no turn runs
 
     @property
     def unanswered(self) -> bool:
@@ -75,6 +99,7 @@ class AgentSession:
             raise TurnFailed("an earlier prompt of this session is still unanswered", detail="session-busy")
         self._turn, self._sink, self._cancelled = request, events, False
         self._pending = None
+        self.desk.begin_turn()
         try:
             prompt = PromptRequest(session_id=self.id, prompt=request.prompt)
             await self.connection.wait_for_room(prompt)
@@ -94,6 +119,7 @@ class AgentSession:
             self._turn = self._sink = None
             self._tool_calls.clear()
             self._cancel_permissions()
+            self.desk.end_turn(stopped=self._cancelled or self.unanswered)
 
     async def cancel(self) -> None:
         """Tell the agent to stop, once, and wait until the prompt is answered."""
@@ -105,13 +131,15 @@ class AgentSession:
             self.connection.notify("session/cancel", CancelNotification(session_id=self.id))
             # The protocol demands it, and real agents never finish the turn otherwise.
             self._cancel_permissions()
+            self.desk.end_turn(stopped=True)
         await pending.wait_done()
 
     def on_update(self, raw: object, size: int) -> bool:
         """Turn an update into an event of the running turn; False if there is none, or its prompt is not sent yet."""
         running = self._sink is not None and self._pending is not None and self._pending.sent
         # Between turns nobody reads, but what the session's options are now must be known for the next one.
-        if not running and not (isinstance(raw, dict) and raw.get("sessionUpdate") in _KEPT_UPDATES):
+        kept = self.on_replay is not None or (isinstance(raw, dict) and raw.get("sessionUpdate") in _KEPT_UPDATES)
+        if not running and not kept:
             return False
         malformed = self.connection.ignored["malformed-update"]
         event = structure_update(raw, on_invalid=self._on_invalid)
@@ -121,13 +149,14 @@ class AgentSession:
             self.config = event.options
         elif isinstance(event, ModeChanged) and self.modes is not None:
             self.modes = attrs.evolve(self.modes, current_mode_id=event.mode_id)
-        if not running or self._sink is None:
-            return True
         if isinstance(event, ToolCallUpdate):
             event = event.merged_into(self._tool_calls.get(event.id))
         if isinstance(event, ToolCall):
             self._tool_calls[event.id] = event
-        self._sink.send(event, size)
+        if running and self._sink is not None:
+            self._sink.send(event, size)
+        elif self.on_replay is not None:
+            self.on_replay(event)
         return True
 
     def _on_invalid(self, error: InvalidMessage) -> None:
@@ -143,41 +172,75 @@ class AgentSession:
         If cancelled, the request is answered by whoever cancelled.
         """
         turn, sink = self._turn, self._sink
-        if turn is None or sink is None or self._cancelled or len(self._permissions) >= MAX_PERMISSIONS:
-            return unstructure(_CANCELLED)
         tool_call = asked.tool_call.merged_into(self._tool_calls.get(asked.tool_call.id))
+        if turn is None or sink is None:
+            return self._turn_away(None, tool_call, "no turn runs")
+        if self._cancelled:
+            return self._turn_away(turn, tool_call, _OVER)
+        if len(self._permissions) >= MAX_PERMISSIONS:
+            return self._turn_away(turn, tool_call, f"{MAX_PERMISSIONS} requests are open")
         self._tool_calls[tool_call.id] = tool_call
-        question = PermissionRequest(
+        request = PermissionRequest(
             session=turn.handle.key, tool_call=tool_call, options=asked.options, cwd=turn.handle.cwd
         )
         verdict: Decision | Verdict = "cancel"
         with trio.CancelScope() as scope:
-            self._permissions[request_id] = scope
+            question = self._permissions[request_id] = _Question(turn.request_id, tool_call.title, scope)
             try:
-                verdict = await turn.permissions.decide(question)
+                verdict = await turn.permissions.decide(request)
+            except trio.Cancelled:
+                if self._permissions.get(request_id) is question:  # it was not us: see `_cancel_permissions`
+                    taken_back = self.connection.usable
+                    rule = "the agent took its request back" if taken_back else "the connection has ended"
+                    self._audit("cancel", rule, question.title, question.turn)
+                raise
             except Exception:  # noqa: BLE001 - a broken policy denies
                 _log.exception("the permission policy failed; permission is denied")
                 verdict = Verdict(decision="deny", rule="the policy failed")
             finally:
-                if self._permissions.get(request_id) is scope:
+                if unanswered := self._permissions.get(request_id) is question:
                     del self._permissions[request_id]
-        if not isinstance(verdict, Verdict):
+        if not unanswered:
+            verdict = Verdict(decision="cancel", rule=_OVER)
+        elif not isinstance(verdict, Verdict):
             verdict = Verdict(decision=verdict, rule=type(turn.permissions).__name__)
         option = choose_option(verdict.decision, asked.options)
         option_id = None if option is None else option.id
         chosen = verdict.decision if option is not None else "cancel"
+        if unanswered:
+            rule = verdict.rule if chosen == verdict.decision else f"{verdict.rule}; no option says {verdict.decision}"
+            self._audit(chosen, rule, question.title, question.turn)
         sink.send(PermissionAnswered(tool_call=tool_call, decision=chosen, option_id=option_id, rule=verdict.rule))
         if option is None:
             return unstructure(_CANCELLED)
         return unstructure(RequestPermissionResponse(outcome=PermissionSelected(option_id=option.id)))
 
+    def _turn_away(self, turn: TurnRequest | None, tool_call: ToolCall, rule: str) -> dict[str, Any]:
+        self._audit("cancel", rule, tool_call.title, None if turn is None else turn.request_id)
+        return unstructure(_CANCELLED)
+
     def _cancel_permissions(self) -> None:
         """Answer what is open at once, before the policy's task had a chance to notice."""
         # Forgotten at once too: the agent may use an answered id again.
         answered, self._permissions = self._permissions, {}
-        for request_id, scope in answered.items():
+        for request_id, question in answered.items():
             self.connection.answer(request_id, unstructure(_CANCELLED))
-            scope.cancel(reason="the turn is over")
+            self._audit("cancel", _OVER, question.title, question.turn)
+            question.scope.cancel(reason=_OVER)
+
+    def _audit(self, decision: Decision, rule: str, title: str, turn: str | None) -> None:
+        if self._on_audit is not None:
+            self._on_audit(
+                AuditEvent(
+                    event="permission",
+                    decision=decision,
+                    rule=rule,
+                    title=title,
+                    session=self.key,
+                    session_id=self.id,
+                    turn=turn,
+                )
+            )
 
 
 def _never_sent() -> ConnectionLost:

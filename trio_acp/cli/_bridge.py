@@ -83,8 +83,10 @@ class Bridge:
         except BackendUnavailable as error:
             self._decide(INTERNAL_ERROR, str(error))
         finally:
-            await self._close_now()
-            self._report()
+            try:
+                await self._close_now()
+            finally:
+                self._report()
 
     async def _pass_messages(self, agent: StdioTransport) -> None:
         async with trio.open_nursery() as nursery:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+")
+_LINES: Final = 24
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Shows texts as they are written, and gives up empty lines where a screen would be too short for them."""
+
+    def format_help(self) -> str:
+        """Return the help."""
+        text = super().format_help()
+        return text if text.count("\n") <= _LINES else re.sub(r"\n\n+", "\n", text)
 
 
 def add_command(
@@ -31,9 +42,13 @@ def add_command(
         description=description,
         epilog=examples,
         usage=usage,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
+        add_help=False,
     )
+    # Whoever reads the help knows --help; --log-file is in the help of the program, for all commands.
+    parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+    parser.add_argument("--log-file", type=Path, metavar="FILE", help=argparse.SUPPRESS)
     # Commands find in their options what to run, and the parser that can say what is wrong with them.
     parser.set_defaults(run=run, parser=parser)
     return parser

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def add_trace_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--trace``."""
-    parser.add_argument("--trace", type=Path, metavar="FILE", help="write what goes on, for trio-acp timeline")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="write what goes on, for `timeline`")
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from typing import TYPE_CHECKING, Final
 
 from .._errors import AcpError, BackendUnavailable, InvalidOption
@@ -11,6 +12,9 @@ from ..transports._url import parse_url
 if TYPE_CHECKING:
     from .._limits import Limits
 
+_UNAUTHORIZED: Final = 401
+# OpenSSL's X509_V_ERR_...: self-signed, self-signed in the chain, no issuer for one, no issuer for the first.
+_UNKNOWN_AUTHORITY: Final = {18, 19, 20, 21}
 # Our own refusal of our own request: nobody but an echo sends that.
 _ECHO: Final = "this client does not offer initialize"
 
@@ -33,18 +37,23 @@ def why(error: AcpError, *, command: str | None, limits: Limits, timeout: float 
 
     Args:
         error: What was raised.
-        command: The value of ``--stdio``, if that is the agent.
+        command: The option that names the program, with its value, if the agent is a program.
         limits: In use.
         timeout: The value of ``--timeout``.
     """
     if error.detail == "setup-timeout":
         given = " (--timeout)" if limits.setup == timeout else ""
         return f"the agent did not answer within {limits.setup:g} s{given}"
+    if isinstance(error, BackendUnavailable) and error.status == _UNAUTHORIZED:
+        return f"{error}: it wants a token, and the right one (--token-file)"
+    if isinstance(error.__cause__, ssl.SSLCertVerificationError) and error.__cause__.verify_code in _UNKNOWN_AUTHORITY:
+        return f"{error}; --ca-file names an authority to trust"
     if command is None or not isinstance(error, BackendUnavailable):
         return str(error)
     if error.detail in {"no-such-program", "cannot-start"}:
-        return f"--stdio: {error}"
+        named = command.startswith("--agent")
+        return f'{command}: {error}; "trio-acp agents" tells more' if named else f"--stdio: {error}"
     if _ECHO in str(error):
-        return f"--stdio {command!r}: it echoes what it gets; it is no ACP agent"
+        return f"{command}: it echoes what it gets; it is no ACP agent"
     question = "; is it an ACP agent?" if error.detail == "agent-exited" else ""
-    return f"--stdio {command!r}: {error}{question}"
+    return f"{command}: {error}{question}"

@@ -20,24 +20,16 @@ from ._scenarios import BadTarget, built_in, find
 from ._text import one_line, safe_text
 
 _DESCRIPTION = """\
-Run a scenario again and again under virtual time, each time with one thing
-done to it in the middle of a step of some task (cancelled, interrupted, a
-fault), or with its tasks in another order.  What goes wrong is made small,
-shown step by step, and kept as a tape that replays it.
-
-TARGET is the name of a built-in scenario, or FILE.py::NAME: a Scenario, a test
-with @explored, or an async function with one parameter, which is cancelled at
-every step.  Without a target the built-in ones are listed.
+Run a scenario again and again, each time with a cancellation or a fault in the
+middle of a step, or with its tasks in another order; show what goes wrong.
+TARGET is a built-in scenario (listed without one) or FILE.py::NAME: a Scenario,
+a test with @explored, or an async function, which is cancelled at every step.
 """
 _EXAMPLES = """\
 examples:
-  trio-acp explore tests/test_pool.py::test_nothing_is_lost
   trio-acp explore examples/explore_pool.py::pool --schedules 1000 --seed 7
-  trio-acp explore examples/explore_pool.py::pool --replay \\
-      .trio-acp/tapes/examples-explore_pool-pool-failure.json
-
-exit codes:
-  0 nothing was found   1 something was   2 wrong usage, or it cannot be explored   130 interrupted
+  trio-acp explore tests/test_pool.py::test_it --replay failure.json
+exit codes: 0 nothing was found   1 something was   2 it cannot be explored
 """
 _REFRESH_SECONDS = 0.1
 _PLAIN_SECONDS = 5.0
@@ -49,22 +41,23 @@ def add_parser(commands: Commands) -> None:
         commands,
         "explore",
         run,
+        usage="trio-acp explore [TARGET ...] [options]",
         summary="find what cancellation and the order of tasks can break",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
     option = parser.add_argument
-    option("targets", nargs="*", metavar="TARGET", help="what to explore")
+    option("targets", nargs="*", metavar="TARGET", help=argparse.SUPPRESS)
     option("--list", action="store_true", help="list the built-in scenarios")
     option("--all", action="store_true", help="explore all built-in scenarios")
     option("--schedules", type=_count, default=100, metavar="N", help="random orders (default: 100)")
-    option("--strategy", choices=("random", "pct"), default="random", help="how they are drawn (default: random)")
-    option("--pairs", type=_count, default=0, metavar="N", help="pairs of strikes (default: 0)")
-    option("--exhaustive", type=_count, default=0, metavar="N", help="orders of an exhaustive search (default: 0)")
-    option("--seed", type=int, default=0, metavar="N", help="decides what is drawn (default: 0)")
+    option("--strategy", choices=("random", "pct"), default="random", metavar="WORD", help="random (default) or pct")
+    option("--pairs", type=_count, default=0, metavar="N", help="pairs of strikes")
+    option("--exhaustive", type=_count, default=0, metavar="N", help="orders of an exhaustive search")
+    option("--seed", type=int, default=0, metavar="N", help="decides what is drawn")
     option("--seconds", type=seconds, default=math.inf, metavar="S", help="seconds that each target may take")
     option("--max-schedules", type=_count, default=math.inf, metavar="N", help="runs that each target may take")
-    option("--findings", type=_count, default=1, metavar="N", help="stop a target after so many (default: 1)")
+    option("--findings", type=_count, default=1, metavar="N", help="stop a target after so many")
     option("--replay", type=Path, metavar="TAPE", help="play a tape instead")
     option("--json", action="store_true", help="write one line of JSON for each target")
 

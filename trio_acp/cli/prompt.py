@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import logging
 import sys
@@ -18,15 +19,19 @@ from .._events import PermissionAnswered
 from .._limits import Limits, Settings
 from .._manager import open_session_manager
 from .._outcomes import Completed, Failed, Outcome, Stopped, TimedOut
-from .._permissions import AllowAll, DenyAll
 from .._service import shielded
 from ..stores import MemoryStore, SQLiteStore
 from ._backend import add_backend_options, find_backend
+from ._consent import ask_at_terminal, can_ask
+from ._defaults import is_given
 from ._exits import DENIED, ERROR, OK, TIMEOUT, exit_code
 from ._formats import WRITERS, Writer
 from ._logging import log_to_stderr
 from ._options import Commands, add_command, seconds
 from ._output import Output, complain
+from ._policy import add_permission_option, make_policy
+from ._record import add_record_option, make_audit, make_transcript
+from ._services import add_service_options
 from ._signals import run
 from ._store import add_store_option, default_store
 from ._text import one_line
@@ -34,38 +39,19 @@ from ._trace import add_trace_option, open_trace
 from ._why import why
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
 
     from .._manager import SessionManager
     from .._records import Mode
-    from ..abc import SessionStore
+    from ..abc import AuditLog, PermissionPolicy, SessionStore, Transcript
     from ..acp.runtime import AcpRuntime
 
 _DESCRIPTION = """\
-Send a prompt to an agent and show what it answers.
-
-Without --session the agent gets a session of its own, which is closed
-afterwards.  With it the session of that name is resumed, or created.
-
-Standard output has the agent's text; standard error has, in short lines, what
-it does meanwhile.  An agent may do nothing that it has to ask for, unless
---permissions says otherwise.
+Send a prompt (TEXT, or - for standard input) to an agent; show what it answers.
+Its text is on standard output, what it does meanwhile on standard error.
 """
 _EXAMPLES = """\
-examples:
-  trio-acp prompt "Explain setup.py" --stdio "gemini --acp"
-  git diff | trio-acp prompt - --url ws://127.0.0.1:8137/acp --format quiet
-  trio-acp prompt "Go on" --session refactoring --stdio "gemini --acp"
-  trio-acp prompt "Fix the tests" --stdio "gemini --acp" --permissions approve-all
-
-secrets:
-  A token is read from a file, never from the command line, which others can
-  see.  It is not sent unencrypted to another machine.
-
-exit codes:
-  0 all is well   1 an error   2 wrong usage   3 the time was up
-  5 failed or refused after a permission was denied   130 interrupted
+example: git diff | trio-acp prompt - --agent gemini --format quiet
 """
 _AGENT = "agent"
 _LAST_LINE_SECONDS = 1.0
@@ -80,30 +66,22 @@ def add_parser(commands: Commands) -> None:
         "prompt",
         prompt,
         summary="send a prompt to an agent",
-        usage='trio-acp prompt TEXT|- (--url URL | --stdio "CMD ARG ...") [options]',
+        usage="trio-acp prompt TEXT|- [options]",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
     option = parser.add_argument
-    option("text", metavar="TEXT", help="the prompt; - reads it from standard input")
+    option("text", metavar="TEXT", help=argparse.SUPPRESS)
     add_backend_options(parser)
-    option("--session", metavar="KEY", help="the session to resume or create")
-    option("--cwd", metavar="DIR", help="the agent's working directory (default: the current one)")
-    option(
-        "--timeout",
-        type=seconds,
-        metavar="S",
-        help="seconds that it may take; then the agent is stopped, which takes up to 3 more",
-    )
+    option("--session", metavar="KEY", help="resume or create it; else one for this prompt")
+    option("--cwd", metavar="DIR", help="its working directory (default: the current one)")
+    option("--timeout", type=seconds, metavar="S", help="seconds until it is stopped")
     add_store_option(parser)
-    option(
-        "--permissions",
-        choices=("deny", "approve-all"),
-        default="deny",
-        help="what the agent is answered when it asks (default: deny)",
-    )
+    add_record_option(parser)
+    add_permission_option(parser)
+    add_service_options(parser)
     add_trace_option(parser)
-    option("--format", choices=tuple(WRITERS), default="text", help="text (default); json lines; quiet: only the text")
+    option("--format", choices=tuple(WRITERS), default="text", metavar="WORD", help="text (default), json or quiet")
     option("-v", "--verbose", action="store_true", help="tell on standard error what went on")
 
 
@@ -115,8 +93,10 @@ def prompt(options: argparse.Namespace) -> int:
         BrokenPipeError: nobody reads standard output any more.
     """
     fail = options.parser.error
-    if options.store is not None and options.session is None:
+    if is_given(options, "store") and options.session is None:
         fail("--store needs --session")
+    if is_given(options, "record") and options.session is None:
+        fail("--record needs --session")
     if options.session is not None and not options.session.strip():
         fail("--session needs a name")
     cwd = Path(options.cwd or ".").resolve()
@@ -132,6 +112,7 @@ def prompt(options: argparse.Namespace) -> int:
     limits = Limits()
     if options.timeout is not None:
         limits = attrs.evolve(limits, turn=options.timeout, setup=min(limits.setup, options.timeout))
+    path = options.store or default_store()
     writer = WRITERS[options.format](Output.stdout(), Output.stderr())
     job = _Job(
         text=text,
@@ -139,8 +120,10 @@ def prompt(options: argparse.Namespace) -> int:
         key=options.session,
         cwd=str(cwd),
         settings=Settings(limits=limits, max_buffered=_MAX_BUFFERED),
-        store=MemoryStore() if options.session is None else SQLiteStore(options.store or default_store()),
-        approve=options.permissions == "approve-all",
+        store=MemoryStore() if options.session is None else SQLiteStore(path),
+        audit=None if options.session is None else make_audit(path),
+        transcript=None if options.session is None else make_transcript(options, path),
+        policy=make_policy(options, ask=ask_at_terminal(Output.stderr()) if can_ask() else None),
         trace=options.trace,
         writer=writer,
         why=functools.partial(why, command=backend.command, limits=limits, timeout=options.timeout),
@@ -171,7 +154,9 @@ class _Job:
     cwd: str
     settings: Settings
     store: SessionStore
-    approve: bool
+    audit: AuditLog | None
+    transcript: Transcript | None
+    policy: PermissionPolicy
     trace: Path | None
     writer: Writer
     why: Callable[[AcpError], str]
@@ -181,14 +166,15 @@ class _Job:
 
 async def _run(job: _Job) -> int:
     """Open a manager for one turn.  If cancelled, the turn is stopped within its cleanup budget."""
-    policy = AllowAll() if job.approve else DenyAll()
     async with (
         open_trace(job.trace) as trace,
         open_session_manager(
             {_AGENT: job.make_runtime()},
             store=job.store,
+            audit=job.audit,
+            transcript=job.transcript,
             settings=job.settings,
-            permissions=policy,
+            permissions=job.policy,
             instrument=trace,
         ) as manager,
     ):
@@ -212,7 +198,7 @@ async def _turn(job: _Job, manager: SessionManager) -> Outcome:
         left = max(job.settings.limits.turn - (trio.current_time() - began), 0.001)
         async with session.turn(job.text, timeout=left) as turn:
             async for event in turn:
-                if isinstance(event, PermissionAnswered) and event.decision != "allow" and not job.approve:
+                if isinstance(event, PermissionAnswered) and event.decision != "allow":
                     job.refused = event
                 await job.writer.show(event)
     except TurnTimedOut as error:

@@ -1,4 +1,4 @@
-"""``trio-acp serve``: any agent that speaks over pipes, behind a WebSocket endpoint on this machine."""
+"""``trio-acp serve``: any agent that speaks over pipes, behind a WebSocket endpoint."""
 
 from __future__ import annotations
 
@@ -7,39 +7,31 @@ import functools
 import ipaddress
 import logging
 import shutil
+from pathlib import Path
 
 import trio
 
-from .._errors import BackendUnavailable
+from .._errors import BackendUnavailable, InvalidOption
 from .._service import ServiceScope
 from ..transports.stdio import dial_stdio
-from ._accept import PATH, Doorkeeper
+from ._accept import MAX_CLIENTS, PATH, Doorkeeper
+from ._bearer import read_token_file
+from ._exposure import check_exposure
 from ._logging import log_to_stderr
 from ._options import Commands, add_command, origin, tcp_port
-from ._output import Output
+from ._output import Output, complain
 from ._signals import run
+from ._tls import server_context
 
 _DESCRIPTION = """\
-Put an agent that speaks ACP over its standard input and output behind a
-WebSocket endpoint, ws://127.0.0.1:N/acp.  Each connection gets an agent
-process of its own, which ends with the connection.
-
-The one line on standard output is the URL; it is printed when clients can
-connect.  Ctrl-C stops the server and every agent.
+Put an agent that speaks ACP over its pipes behind a WebSocket; print its URL.
+Each connection gets an agent process of its own.  Ctrl-C stops them all.
+An address that other machines can reach needs TLS and a token.
 """
 _EXAMPLES = """\
 examples:
-  trio-acp serve --port 8137 -- gemini --acp
-  trio-acp serve --port 0 -- .venv/bin/python -m trio_acp.testing.agent
-  trio-acp prompt "What is in this directory?" --url ws://127.0.0.1:8137/acp
-
-  The agent's command must be one that this shell finds: outside of its virtual
-  environment, name the Python that has the agent by its path, as above.
-
-security:
-  Whoever can connect can use the agent with your rights.  So only this
-  machine can: other addresses are refused.  Web pages are turned away by
-  their Origin header, unless --allow-origin names it.
+  trio-acp serve --port 8137 -- .venv/bin/python -m trio_acp.testing.agent
+  (umask 077; openssl rand -hex 32 > token)      # makes one for --token-file
 """
 
 
@@ -49,24 +41,36 @@ def add_parser(commands: Commands) -> None:
         commands,
         "serve",
         serve,
-        summary="put an agent behind a WebSocket on this machine",
-        usage="trio-acp serve --port N [--host IP] [--allow-origin ORIGIN] [-v] -- CMD [ARG ...]",
+        summary="put an agent behind a WebSocket",
+        usage="trio-acp serve --port N [options] -- CMD [ARG ...]",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
     option = parser.add_argument
-    option("argv", nargs="+", metavar="CMD", help="the agent and its arguments, after --; no shell is involved")
+    option("argv", nargs="+", metavar="CMD", help=argparse.SUPPRESS)  # the usage shows where it goes
     option("--port", type=tcp_port, required=True, metavar="N", help="the TCP port; 0 picks a free one")
-    option("--host", type=_loopback, default="127.0.0.1", metavar="IP", help="127.0.0.1 (the default) or ::1")
+    option("--host", type=_address, default="127.0.0.1", metavar="IP", help="where to listen (default: %(default)s)")
+    option("--token-file", type=Path, metavar="FILE", help="clients need this token, of 32 bytes or more")
+    option("--tls-cert", type=Path, metavar="FILE", help="speak TLS (wss://): certificate chain, PEM")
+    option("--tls-key", type=Path, metavar="FILE", help="its private key, PEM")
     option(
         "--allow-origin",
         action="append",
         default=[],
         type=origin,
-        metavar="ORIGIN",
-        help="let web pages from here connect, such as https://example.org; may be repeated",
+        metavar="URL",
+        help="let web pages from here in; may be repeated",
     )
-    option("-v", "--verbose", action="store_true", help="tell on standard error how each connection ended")
+    option(
+        "--max-clients",
+        type=_count,
+        default=MAX_CLIENTS,
+        metavar="N",
+        help="at once; others get 503 (default: %(default)s)",
+    )
+    option("--insecure-no-token", action="store_true", help="whoever can connect may use the agent")
+    option("--insecure-no-tls", action="store_true", help="other machines may connect unencrypted")
+    option("-v", "--verbose", action="store_true", help="tell how each connection ended")
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -74,11 +78,29 @@ def serve(options: argparse.Namespace) -> int:
 
     Raises:
         BackendUnavailable: there is no such program, or the port cannot be had.
+        InvalidOption: a file cannot be used, or the address needs more safety than the options give it.
     """
     log_to_stderr(logging.INFO if options.verbose else logging.WARNING)
+    if (options.tls_cert is None) != (options.tls_key is None):
+        raise InvalidOption("--tls-cert and --tls-key go together: give both, or none")
+    warnings = check_exposure(
+        options.host,
+        tls=options.tls_cert is not None,
+        token=options.token_file is not None,
+        insecure_no_tls=options.insecure_no_tls,
+        insecure_no_token=options.insecure_no_token,
+    )
+    doorkeeper = Doorkeeper(
+        dial=dial_stdio(options.argv),
+        allowed_origins=frozenset(options.allow_origin),
+        token=None if options.token_file is None else read_token_file(options.token_file),
+        tls=None if options.tls_cert is None else server_context(options.tls_cert, options.tls_key),
+        max_clients=options.max_clients,
+    )
     if shutil.which(options.argv[0]) is None:
         raise BackendUnavailable(f"there is no program {options.argv[0]!r}", detail="no-such-program")
-    doorkeeper = Doorkeeper(dial=dial_stdio(options.argv), allowed_origins=frozenset(options.allow_origin))
+    for warning in warnings:
+        complain(f"warning: {warning}")
     return run(functools.partial(_serve, doorkeeper, options.host, options.port))
 
 
@@ -91,17 +113,23 @@ async def _serve(doorkeeper: Doorkeeper, host: str, port: int) -> int:
     async with ServiceScope("serve") as nursery:
         nursery.start_soon(trio.serve_listeners, doorkeeper.serve, listeners)
         actual = listeners[0].socket.getsockname()[1]
+        scheme = "ws" if doorkeeper.tls is None else "wss"
         shown = f"[{host}]" if ":" in host else host
-        await Output.stdout().write(f"ws://{shown}:{actual}{PATH}\n")
+        await Output.stdout().write(f"{scheme}://{shown}:{actual}{PATH}\n")
         await trio.sleep_forever()
     raise AssertionError("a server ends by being cancelled")
 
 
-def _loopback(text: str) -> str:
+def _address(text: str) -> str:
     host = "127.0.0.1" if text == "localhost" else text
     try:
-        if ipaddress.ip_address(host).is_loopback:
-            return host
+        ipaddress.ip_address(host)
     except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"only addresses of this machine's loopback can be served, not {text!r}")
+        raise argparse.ArgumentTypeError(f"not an IP address: {text!r}") from None
+    return host
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 10_000):
+        raise argparse.ArgumentTypeError(f"not a number of clients, 1 to 10000: {text!r}")
+    return int(text)

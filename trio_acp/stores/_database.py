@@ -81,6 +81,56 @@ MIGRATIONS: Final = (
     UPDATE sessions SET identity_state = 'resolved', identity_source = 'status', identity_updated = last_activity
     WHERE session_id IS NOT NULL OR agent_session_id IS NOT NULL
     """,
+    """
+    CREATE TABLE audit (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        time REAL NOT NULL,
+        owner_pid INTEGER NOT NULL,
+        owner_start_time INTEGER NOT NULL,
+        owner_boot_id TEXT NOT NULL,
+        owner_manager_id TEXT NOT NULL,
+        session TEXT,
+        session_id TEXT,
+        turn TEXT,
+        event TEXT NOT NULL,
+        decision TEXT NOT NULL CHECK (decision IN ('allow', 'deny', 'cancel')),
+        rule TEXT NOT NULL,
+        title_sha256 TEXT NOT NULL
+    )
+    """,
+    # Against mistakes, and whoever may only run statements; who may write the file can take them away.
+    "CREATE TRIGGER audit_stays BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END",
+    "CREATE TRIGGER audit_is_kept BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END",
+    # Replacing a row fires no other trigger.
+    """
+    CREATE TRIGGER audit_is_not_replaced BEFORE INSERT ON audit
+    WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id OR number = NEW.number)
+    BEGIN SELECT RAISE(IGNORE); END
+    """,
+    """
+    CREATE TABLE transcript_turns (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        turn TEXT NOT NULL UNIQUE,
+        session TEXT NOT NULL,
+        size INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX transcript_of_session ON transcript_turns (session)",
+    """
+    CREATE TABLE transcript (
+        turn TEXT NOT NULL REFERENCES transcript_turns (turn),
+        seq INTEGER NOT NULL,
+        time REAL NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('prompt', 'event', 'outcome')),
+        body TEXT NOT NULL,
+        PRIMARY KEY (turn, seq)
+    )
+    """,
+    """
+    CREATE TRIGGER transcript_stays BEFORE UPDATE ON transcript
+    BEGIN SELECT RAISE(ABORT, 'the transcript is append-only'); END
+    """,
 )
 """One statement each; a file's `user_version` is how many of them it has had.  Append, never edit."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 import trio
 
+from ._agent_services import use_client
 from ._agent_store import RememberedTurn
 from ._agent_updates import Json, commands, message_chunk, tool_call, updates_of
 
@@ -232,6 +233,8 @@ class Turn:
                 await trio.sleep_forever()
             case "stop":
                 return {"result": {"stopReason": step.text}}
+            case "read-file" | "write-file" | "terminal" | "terminal-start":
+                await self._say(await use_client(step, self._session.memory.cwd, self._ask_of_session))
             case "error":
                 return {"error": {"code": step.count(0), "message": step.text}}
             case "bad-response":
@@ -312,6 +315,9 @@ class Turn:
             params.update(step.data)
         answer = await self._answer_to(step.text, params)
         await self._say(f"{step.text}: {json.dumps(answer)} ")
+
+    async def _ask_of_session(self, method: str, params: Json) -> Json:
+        return await self._answer_to(method, {"sessionId": self._session.id, **params})
 
     async def _answer_to(
         self,

@@ -46,6 +46,10 @@ STEPS: Final[Mapping[str, str]] = {
     "permission! [TITLE] [kinds=KINDS] [kind=KIND]": "the same; ends the turn with `refusal` unless allowed",
     "cancel-own-request [SECONDS]": "asks for permission, takes it back SECONDS later; says the answer",
     "request METHOD [JSON]": "sends any request with these params and the session's id; says the answer",
+    "read-file PATH [line=N] [limit=N]": "reads a file of the client, from its session's directory on; says it",
+    "write-file PATH [TEXT]": "writes a file of the client; says whether it was written",
+    "terminal LINE": "runs a command in a terminal of the client; says its output and how it ended",
+    "terminal-start LINE": "only starts it; says the terminal's id",
     "notify METHOD [JSON]": "sends any notification with these params",
     # how long it takes, and how it ends
     "sleep SECONDS": "does nothing for a while",
@@ -242,6 +246,8 @@ def _options(form: _Form, rest: str) -> tuple[dict[str, str], str]:
             words.append(word)
     if "every" in options:
         _number("SECONDS", options["every"])
+    for key in options.keys() & {"line", "limit"}:
+        _number("N", options[key])
     return options, " ".join(words)
 
 

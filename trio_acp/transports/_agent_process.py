@@ -1,10 +1,4 @@
-"""A child process with a process group of its own, of which nothing is left behind.
-
-The agent is the program that was started.  When it exits, by itself or because
-it is told to, everything else in its group is killed in the same step: between
-reaping a process and signalling its group the number could otherwise be given
-to a stranger.
-"""
+"""An agent that runs as a child process, and of which nothing is left behind."""
 
 from __future__ import annotations
 
@@ -21,6 +15,9 @@ from trio_acp._errors import BackendUnavailable
 from trio_acp._owner import MARK, current_owner, mark
 from trio_acp._service import shielded
 
+from ._group_process import GroupProcess
+from ._redact import redact, secrets_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -33,38 +30,28 @@ _FOR_EOF, _FOR_TERM, _FOR_KILL = 0.5, 0.25, 0.25
 _STREAM_SECONDS = 1.0
 
 
-class AgentProcess(trio.abc.AsyncResource):
-    """Owns the process, its pipes and its end.
+class AgentProcess(GroupProcess, trio.abc.AsyncResource):
+    """Owns the process, its pipes and its end."""
 
-    Attributes:
-        pid: The process id, which is also the id of its group.
-        status: The exit status once it has exited, negative for a signal.
-        exited: Set when the process has exited and its group was killed.
-    """
-
-    def __init__(self, process: trio.Process, *, close_timeout: float) -> None:
-        self._process = process
+    def __init__(self, process: trio.Process, *, close_timeout: float, secrets: Sequence[str] = ()) -> None:
+        super().__init__(process)
+        self._secrets = secrets
         self._close_timeout = close_timeout
         # All three were asked for, so they are there.
         self.stdin = cast("trio.abc.SendStream", process.stdin)
         self.stdout = cast("trio.abc.ReceiveStream", process.stdout)
         self._stderr = cast("trio.abc.ReceiveStream", process.stderr)
-        self.pid = process.pid
-        self.exited = trio.Event()
-        self.status: int | None = None
         self._tail = bytearray()
         self._tail_complete = trio.Event()
 
     @property
     def stderr_tail(self) -> str:
-        """The last 8 KiB of what the process wrote to its standard error."""
-        return self._tail.decode(errors="replace")
+        """The last 8 KiB of what the process wrote to its standard error, without the secrets of its environment."""
+        return self.redacted(self._tail.decode(errors="replace"))
 
-    async def watch_exit(self) -> None:
-        """Reap the process when it exits, and kill what is left of its group; cancelled, it stops watching."""
-        self.status = await self._process.wait()
-        self._signal_group(signal.SIGKILL)
-        self.exited.set()
+    def redacted(self, said: str) -> str:
+        """Return what the process wrote, without the secrets of its environment."""
+        return redact(said, self._secrets)
 
     async def drain_stderr(self) -> None:
         """Read standard error to its end, so that the agent never blocks on it; cancelled, it stops reading."""
@@ -77,7 +64,7 @@ class AgentProcess(trio.abc.AsyncResource):
                     *lines, unfinished = (unfinished + data).split(b"\n")
                     unfinished = unfinished[-_TAIL:]
                     for line in lines:
-                        _log.debug("agent %d: %s", self.pid, line.decode(errors="replace"))
+                        _log.debug("agent %d: %s", self.pid, self.redacted(line.decode(errors="replace")))
         self._tail_complete.set()
         await trio.lowlevel.checkpoint()
 
@@ -109,7 +96,7 @@ class AgentProcess(trio.abc.AsyncResource):
             with trio.move_on_after(self._close_timeout * _FOR_EOF):
                 await self.exited.wait()
             if not self.exited.is_set():
-                self._signal_group(signal.SIGTERM)
+                self.signal_group(signal.SIGTERM)
                 with trio.move_on_after(self._close_timeout * _FOR_TERM):
                     await self.exited.wait()
         finally:
@@ -118,7 +105,7 @@ class AgentProcess(trio.abc.AsyncResource):
     async def aclose(self) -> None:
         """End the process by force, and close its pipes.  Cancelled or not, it does the same."""
         if not self.exited.is_set():
-            self._signal_group(signal.SIGKILL)
+            self.signal_group(signal.SIGKILL)
             with shielded(self._close_timeout * _FOR_KILL):
                 await self.exited.wait()
         if not self.exited.is_set():
@@ -126,11 +113,6 @@ class AgentProcess(trio.abc.AsyncResource):
         for stream in (self.stdin, self.stdout, self._stderr):
             with shielded(_STREAM_SECONDS):
                 await trio.aclose_forcefully(stream)
-
-    def _signal_group(self, signum: signal.Signals) -> None:
-        # No such group: all have gone.  Not permitted: some systems say so of a group that has only zombies.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signum)
 
 
 async def open_agent_process(
@@ -142,6 +124,7 @@ async def open_agent_process(
         BackendUnavailable: it cannot be started; `detail` and the message say why.
     """
     program = argv[0]
+    inherited = os.environ if env is None else env
     try:
         process = await trio.lowlevel.open_process(
             list(argv),
@@ -149,7 +132,7 @@ async def open_agent_process(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=cwd,
-            env={**(os.environ if env is None else env), MARK: mark(current_owner(""))},
+            env={**inherited, MARK: mark(current_owner(""))},
             start_new_session=True,
         )
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -158,4 +141,4 @@ async def open_agent_process(
         raise BackendUnavailable(f"there is no program {program!r}", detail="no-such-program") from error
     except OSError as error:
         raise BackendUnavailable(f"cannot start {program!r}: {error.strerror}", detail="cannot-start") from error
-    return AgentProcess(process, close_timeout=close_timeout)
+    return AgentProcess(process, close_timeout=close_timeout, secrets=secrets_of(inherited))

@@ -134,7 +134,8 @@ class Handshake:
                 )
                 self._settled.set()
         except* Exception as errors:  # noqa: BLE001 - the reader is foreign code: see the class
-            _log.debug("a WebSocket reader ended: %r", errors.exceptions)
+            # Their words may quote what the server sent.
+            _log.debug("a WebSocket reader ended: %s", ", ".join(type(each).__name__ for each in errors.exceptions))
         finally:
             self._settled.set()
 

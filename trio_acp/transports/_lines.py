@@ -5,6 +5,8 @@ from __future__ import annotations
 from trio_acp._errors import MessageTooLarge
 
 _NEWLINE = b"\n"
+# Enough for whoever shows a part of it to take out first what nobody should see.
+_LONGEST_SKIPPED = 4096
 
 
 class LineReader:
@@ -98,7 +100,7 @@ class MessageReader:
             if line:
                 self.skipped += 1
                 if self.first_skipped is None:
-                    self.first_skipped = line[:80].decode(errors="replace")
+                    self.first_skipped = line[:_LONGEST_SKIPPED].decode(errors="replace")
         return None
 
 

@@ -173,8 +173,8 @@ class StdioTransport(Transport):
                     return self._life.lost()
             if self._reader.skipped and not reported:
                 reported = True
-                first = self._reader.first_skipped
-                _log.info("%s wrote a line that is no message, ignored: %r", self._program, first)
+                first = self._process.redacted(self._reader.first_skipped or "")
+                _log.info("%s wrote a line that is no message, ignored: %.80r", self._program, first)
 
     async def _end_of_output(self) -> ConnectionLost:
         how = await self._process.describe_exit(_EXIT_SECONDS)

@@ -28,7 +28,7 @@ from ._url import WebSocketUrl, parse_url
 from ._websocket_transport import WebSocketTransport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     import trio_websocket
@@ -61,6 +61,7 @@ def dial_websocket(
     max_message: int = MAX_MESSAGE,
     ping_interval: float | None = None,
     allow_insecure: bool = False,
+    on_phase: Callable[[str, trio.abc.Stream], None] | None = None,
 ) -> Dial:
     """Say how to reach an ACP agent over WebSocket; nothing is connected yet.
 
@@ -82,6 +83,7 @@ def dial_websocket(
         max_message: The longest message to receive, in characters of text or bytes.
         ping_interval: Seconds between pings, at least 20; None for no pings.
         allow_insecure: Send a token over ``ws://`` to another machine, readable for all in between.
+        on_phase: Called with ``connect`` or ``tls`` and the stream, to look at only, when that much is done.
 
     Raises:
         InvalidOption: an argument has a value that it cannot have.
@@ -116,6 +118,7 @@ def dial_websocket(
         close_timeout=close_timeout,
         max_message=max_message,
         ping_interval=ping_interval,
+        on_phase=on_phase or _tell_nobody,
     )
 
 
@@ -132,6 +135,7 @@ class _WebSocketDial:
     close_timeout: float
     max_message: int
     ping_interval: float | None
+    on_phase: Callable[[str, trio.abc.Stream], None] = attrs.field(repr=False)
 
     def __call__(self) -> AbstractAsyncContextManager[WebSocketTransport]:
         return self._connect()
@@ -181,6 +185,7 @@ class _WebSocketDial:
             refused, words, cause = _explain(error)
             detail = "connection-refused" if refused else "connect-failed"
             raise BackendUnavailable(f"{address}: cannot connect: {words}", detail=detail) from cause
+        self.on_phase("connect", tcp)
         if not address.secure:
             return tcp
         context = ssl.create_default_context() if self.ssl_context is None else self.ssl_context
@@ -188,6 +193,7 @@ class _WebSocketDial:
         try:
             try:
                 await tls.do_handshake()
+                self.on_phase("tls", tls)
             except trio.BrokenResourceError as error:
                 why = error.__cause__
                 words = getattr(why, "verify_message", None) or getattr(why, "reason", None) or "the server hung up"
@@ -323,6 +329,10 @@ def _explain(error: OSError) -> tuple[bool, str, BaseException | None]:
     # A group of them would fill a screen, and says no more than their words do.
     sole = causes[0].with_traceback(None) if len(words) == 1 else None
     return all(isinstance(each, ConnectionRefusedError) for each in causes), ", ".join(words), sole
+
+
+def _tell_nobody(phase: str, stream: trio.abc.Stream) -> None:
+    pass
 
 
 def _text(value: bytes) -> str:

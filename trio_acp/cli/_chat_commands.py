@@ -1,0 +1,185 @@
+"""The commands of a chat: lines that begin with a slash."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+from .._errors import AcpError, InvalidOption
+from ._chat_log import write_new
+from ._text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ._chat_session import Chat, Face
+
+HELP: Final = {
+    "/mode [MODE]": "have the agent go into a mode; alone, tell the mode",
+    "/set [KEY VALUE]": "set an option of the agent; alone, tell the options",
+    "/status": "how the session is",
+    "/cancel": "stop the running turn, and take back what waits",
+    "/queue": "what waits; /queue clear takes it back",
+    "/export FILE": "write this chat to a new file, .md or .jsonl",
+    "/help": "this list",
+    "/quit": "leave; the session can be resumed",
+}
+_WRITE_SECONDS = 10.0
+
+
+@attrs.define(eq=False)
+class ChatCommands:
+    """Carries out what lines say: prompts go to the chat, commands are done here.
+
+    Attributes:
+        permissions: What the agent is answered when it asks, in a word.
+        quit: Called by ``/quit``.
+        base: The directory that names of files begin in.
+    """
+
+    chat: Chat
+    face: Face
+    permissions: str
+    quit: Callable[[], None]
+    base: Path
+
+    def enter(self, line: str) -> Callable[[], Awaitable[None]] | None:
+        """Do what a line says, at once; return what takes longer, for a task that may end late."""
+        text = line.strip()
+        if not text:
+            return None
+        name, _, rest = text[1:].partition(" ") if text.startswith("/") else ("", "", "")
+        rest = rest.strip()
+        if not text.startswith("/") or (name in self.chat.told.commands and f"/{name}" not in _names()):
+            self._say(line)
+        elif text.startswith("//"):
+            self._say(text[1:])
+        else:
+            match name, rest:
+                case "mode", "":
+                    self.face.note(f"mode: {self.chat.told.mode or 'not told'}")
+                case "mode", mode:
+                    self._in_order(functools.partial(self._set_mode, mode))
+                case "set", "":
+                    self._list_options()
+                case "set", pair if " " in pair:
+                    key, _, value = pair.partition(" ")
+                    self._in_order(functools.partial(self._set_option, key, value.strip()))
+                case "status", "":
+                    return self._status
+                case "cancel", "":
+                    self._cancel()
+                case "queue", "":
+                    self._queue()
+                case "queue", "clear":
+                    self.face.note(f"{self.chat.withdraw()} taken back")
+                case "export", file if file:
+                    return functools.partial(self._export, self.base / Path(file).expanduser())
+                case "help", _:
+                    self._help()
+                case "quit" | "exit", "":
+                    self.quit()
+                case _ if f"/{name}" in _names():
+                    usage = next(usage for usage in HELP if usage.split()[0] == f"/{name}")
+                    self.face.note(f"it is written: {usage}", bad=True)
+                case _:
+                    self.face.note(
+                        f"there is no command /{name}; /help lists them, and // begins a prompt with /", bad=True
+                    )
+        return None
+
+    def _say(self, text: str) -> None:
+        if self.chat.say(text) is None:
+            self.face.note("too much waits already; this was not queued (the up key brings it back)", bad=True)
+
+    def _in_order(self, job: Callable[[], Awaitable[None]]) -> None:
+        if not self.chat.in_order(job):
+            self.face.note("too much waits already; try it again later", bad=True)
+        elif self.chat.prompts:
+            self.face.note("this is done when the prompts before it have ended")
+
+    async def _set_mode(self, mode: str) -> None:
+        options = await self.chat.session.set_mode(mode)
+        self.chat.told.mode = options.mode or ""
+        self.face.note(f"mode: {options.mode}")
+
+    async def _set_option(self, key: str, value: str) -> None:
+        await self.chat.session.set_config_option(key, value)
+        self.face.note(f"{key}: {value}")
+
+    def _list_options(self) -> None:
+        options = self.chat.told.options
+        for option in options:
+            values = f" (of {', '.join(option.values)})" if option.values else ""
+            self.face.note(one_line(f"{option.id}: {option.current_value}{values}"))
+        if not options:
+            self.face.note("the agent has told of no options yet")
+
+    async def _status(self) -> None:
+        try:
+            status = await self.chat.session.status()
+        except AcpError as error:
+            self.face.note(str(error), bad=True)
+            return
+        told = {
+            "session": status.key,
+            "agent's id": status.session_id or "none yet",
+            "state": ("open, " if status.live else "closed, ") + status.state,
+            "directory": status.cwd or "the agent's own",
+            "waiting": str(len(self.chat.waiting)),
+            "permissions": self.permissions,
+            "mode": self.chat.told.mode,
+            "context": self.chat.told.usage_in_words(),
+            "last error": status.last_error or "",
+        }
+        for name, value in told.items():
+            if value:
+                self.face.note(one_line(f"{name}: {value}"))
+
+    def _cancel(self) -> None:
+        waiting = self.chat.withdraw()
+        stopped = self.chat.stop()
+        if waiting or not stopped:
+            self.face.note(f"{'stopping; ' if stopped else 'nothing runs; '}{waiting} taken back")
+
+    def _queue(self) -> None:
+        waiting = self.chat.waiting
+        for number, said in enumerate(waiting, 1):
+            self.face.note(one_line(f"{number}. {said.text}"))
+        if not waiting:
+            self.face.note("nothing waits")
+
+    async def _export(self, path: Path) -> None:
+        log = self.chat.log
+        try:
+            text = log.text(path)
+            with trio.move_on_after(_WRITE_SECONDS) as scope:
+                await trio.to_thread.run_sync(write_new, path, text, abandon_on_cancel=True)
+        except FileExistsError:
+            self.face.note(f"/export: {path} is there already; nothing was written", bad=True)
+        except InvalidOption as error:
+            self.face.note(f"/export: {error}", bad=True)
+        except OSError as error:
+            self.face.note(f"/export: {path}: {error.strerror}", bad=True)
+        else:
+            if scope.cancelled_caught:
+                self.face.note(f"/export: {path}: not written within {_WRITE_SECONDS:g} s", bad=True)
+            else:
+                cut = "; what came after its first 16 MiB is not in it" if log.full else ""
+                self.face.note(f"written: {path}{cut}")
+
+    def _help(self) -> None:
+        for usage, words in HELP.items():
+            self.face.note(f"{usage:18} {words}")
+        for name, words in sorted(self.chat.told.commands.items()):
+            if f"/{name}" not in _names():
+                self.face.note(one_line(f"/{name:17} {words} (the agent's)"))
+        self.face.note("Ctrl-C stops a turn, twice leaves; Alt-Enter begins a new line; Ctrl-D leaves")
+
+
+def _names() -> set[str]:
+    return {usage.split()[0] for usage in HELP}

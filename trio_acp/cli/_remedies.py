@@ -1,0 +1,62 @@
+"""What to do about an agent that cannot be reached: one line for each way it can fail."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from .._errors import AcpError, AuthenticationRequired, BackendUnavailable
+
+if TYPE_CHECKING:
+    from ._backend import Backend
+
+_BY_DETAIL: Final = {
+    "dns": "check the host of the URL, and that this machine is online",
+    "connection-refused": "nobody listens there: start the server, or correct the host and the port",
+    "connect-failed": "check the host and the port, and the network in between",
+    "tls": "check that the server speaks TLS there (ws:// if not); --ca-file FILE names an authority to trust",
+    "connect-timeout": "check the host and the port: something on the way swallows what is sent",
+    "handshake-failed": "something else than a WebSocket server answers there: check the port and the path",
+    "invalid-token": "write the token, one line, into that file: chmod 600 it, and name it with --token-file",
+    "cannot-start": "make it an executable file for this machine: chmod +x it, or check its #! line",
+    "no-such-directory": "create the directory, or correct cwd in the configuration file",
+    "agent-exited": "run the command by itself to see why: it must speak ACP on standard input and output",
+    "protocol-version": "use a version of the agent that speaks version 1 of the protocol",
+    "initialize-failed": "it is no ACP agent, or an outdated one: check the command, or update it",
+    "session-init-failed": "update the agent; --cwd DIR tries another directory",
+}
+_BY_STATUS: Final = {
+    400: "the server wants another form of request: check the path",
+    401: "the server wants a token: name its file with --token-file FILE",
+    403: "the server does not let this client in: check the token and the server's list of origins",
+    404: "there is no agent at that path: trio-acp serve has it at /acp",
+    426: "the server wants another version of the protocol HTTP or WebSocket",
+    429: "the server has too many clients: try again later",
+    503: "the server is busy or going down: try again later",
+}
+_BY_STEP: Final = {
+    "resolve": "the name server does not answer: check the network",
+    "settings": "reading the token takes too long: is it a pipe that nobody writes to?",
+    "connect": "something on the way swallows what is sent: check host, port and firewall",
+    "tls": "the server is silent: does it speak TLS at that port? (ws:// if not)",
+    "handshake": "the server is silent: does a WebSocket server listen at that port?",
+    "initialize": "it does not answer: does its command need an option to speak ACP, such as --acp?",
+    "session/new": "it may wait for somebody to log in: run it once by itself, or give it more time by --timeout",
+}
+_OTHERWISE: Final = "--log-file FILE shows more"
+
+
+def remedy_for(error: AcpError, step: str, backend: Backend) -> str:
+    """Return what to do about the error that made a step fail."""
+    if isinstance(error, AuthenticationRequired):
+        offered = ", ".join(error.methods)
+        where = f"set auth_method in the configuration file (offered: {offered}), or " if offered else ""
+        return f"{where}log in with the agent's own command first"
+    if isinstance(error, BackendUnavailable) and error.status is not None:
+        return _BY_STATUS.get(error.status, "check the URL; the server's own log tells why")
+    if error.detail == "no-such-program":
+        if backend.spec.hint is not None:
+            return f"install it: {backend.spec.hint}"
+        return "install it, or name the program by its path"
+    if error.detail == "step-timeout":
+        return _BY_STEP.get(step, _OTHERWISE)
+    return _BY_DETAIL.get(error.detail, _OTHERWISE)

@@ -1,0 +1,111 @@
+"""``trio-acp status``: how a session is, or all of them."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import time
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from .._errors import TurnFailed
+from ._backend import add_backend_options
+from ._exits import OK
+from ._json import json_line
+from ._look import OPEN_SECONDS, opened, optional_backend
+from ._options import Commands, add_command
+from ._output import Output
+from ._signals import run
+from ._store import add_store_option
+from ._stored import audited, recorded, session_value, store_path, stored_session, stored_sessions, tasks
+from ._tables import screen_width
+from ._views import (
+    agent_lines,
+    audit_lines,
+    audit_value,
+    session_lines,
+    store_lines,
+    store_value,
+    task_lines,
+    task_value,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .._records import SessionRecord
+    from ..abc import Capabilities, RuntimeStatus
+    from ._backend import Backend
+
+_DESCRIPTION = """\
+Tell how the session KEY is: who has it open, its last error, its tasks and
+permissions; without KEY, how all are.  The store is read, and no agent is
+started; the agent, if named, resumes the session and is asked too.
+"""
+_EXAMPLE = """\
+example:
+  trio-acp status refactoring --url ws://127.0.0.1:8137/acp
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command and its options."""
+    parser = add_command(
+        commands,
+        "status",
+        lambda options: run(functools.partial(_status, options)),
+        usage="trio-acp status [KEY] [options]",
+        summary="tell how stored sessions are",
+        description=_DESCRIPTION,
+        examples=_EXAMPLE,
+    )
+    parser.add_argument("key", metavar="KEY", nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", metavar="FORM", help="text (default), or a line of json"
+    )
+    add_store_option(parser)
+    add_backend_options(parser)
+
+
+async def _status(options: argparse.Namespace) -> int:
+    backend = optional_backend(options)
+    if options.key is None and backend is not None:
+        options.parser.error("which session the agent is to be asked about: KEY is missing")
+    path = store_path(options)
+    text = await _of_store(options, path) if options.key is None else await _of_session(options, path, backend)
+    await Output.stdout().write(text)
+    return OK
+
+
+async def _of_store(options: argparse.Namespace, path: Path) -> str:
+    records, done = await stored_sessions(path), await tasks(path)
+    if options.format == "json":
+        return json_line(store_value(path, records, done))
+    return "\n".join([*store_lines(path, records, done), *task_lines(done, time.time(), screen_width()), ""])
+
+
+async def _of_session(options: argparse.Namespace, path: Path, backend: Backend | None) -> str:
+    record = await stored_session(path, options.key)
+    entries, done = await recorded(path, record.key), await tasks(path, record.key)
+    answers = await audited(path, record.key)
+    asked = None if backend is None else await _ask(backend, record)
+    if options.format == "json":
+        value = session_value(record) | {"recorded_turns": len({entry.turn for entry in entries})}
+        value |= {"tasks": list(map(task_value, done)), "permissions": list(map(audit_value, answers))}
+        return json_line(value | ({} if asked is None else {"asked": _value(*asked)}))
+    now, columns = time.time(), screen_width()
+    lines = [*session_lines(record, entries, now), *([] if asked is None else agent_lines(*asked))]
+    return "\n".join([*lines, *audit_lines(answers, now, columns), *task_lines(done, now, columns), ""])
+
+
+async def _ask(backend: Backend, record: SessionRecord) -> tuple[RuntimeStatus, Capabilities]:
+    async with opened(backend, record) as session:
+        with trio.move_on_after(OPEN_SECONDS):
+            return await session.runtime.status(session.handle), await session.runtime.capabilities(session.handle)
+        raise TurnFailed(f"the agent did not answer within {OPEN_SECONDS:g} s", detail="setup-timeout")
+
+
+def _value(status: RuntimeStatus, offered: Capabilities) -> dict[str, Any]:
+    details = {name: value for name, value in status.details.items() if value is not None}
+    return {"summary": status.summary, **details, "controls": sorted(offered.controls), "config": offered.config_keys}

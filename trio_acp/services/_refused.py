@@ -1,0 +1,24 @@
+"""Why an agent does not get what it asked for."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+Reason: TypeAlias = Literal["missing", "invalid", "cancelled", "failed"]
+"""``missing``: there is no such thing.  ``invalid``: it may not be asked for, or not like that.
+
+``cancelled``: the turn, the session or the request is over.  ``failed``: it was
+right to ask, and did not work: a full disk, a limit, a time-out.
+"""
+
+
+class Refused(Exception):
+    """The answer to an agent's request is an error.
+
+    The message is for the agent.  It names what the agent itself has named, and
+    tells nothing about what is outside of the session's root.
+    """
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
