@@ -213,7 +213,7 @@ def test_what_ends_a_command_is_one_line(
         raise error
 
     monkeypatch.setattr(serve, "run", lambda command: fail(argparse.Namespace()))
-    assert code == main(["serve", "--port", "0", "--", sys.executable])
+    assert code == main(["serve", "--port", "0", "--insecure-no-token", "--", sys.executable])
     assert said == capsys.readouterr().err
 
 
