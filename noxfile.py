@@ -77,6 +77,13 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def pictures(session: nox.Session) -> None:
+    """Take pictures of the pages that people look at, in headless Chromium if there is one, and say where they are."""
+    session.install("-e", ".[tests]")
+    session.run("python", "-m", "tests.pictures", *session.posargs)
+
+
+@nox.session
 def interop(session: nox.Session) -> None:
     """Run against agents and clients made elsewhere, which the tests install; they say which cannot be had."""
     session.install("-e", ".[tests]")

@@ -47,6 +47,7 @@ class Checked(Instrument):
 
     def __init__(self, checker: Checker, given: Instrument | None) -> None:
         self.checker, self.given = checker, given
+        self.events = given is not None and given.events
 
     def record(self, record: TraceRecord) -> None:
         self.checker.record(record)

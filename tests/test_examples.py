@@ -83,6 +83,7 @@ SHOWS = {
     "quickstart.py": "the agent has been told to stop",
     "race.py": "the tortoise was told to stop: True",
     "stream.py": "[completed] read: Read README.md /repo/README.md",
+    "timeline.py": "The agent was told to stop, did not within",
     "timeouts.py": "3. Stopped(by='user', reason='the user pressed stop'",
     "virtual_time.py": "Completed: 601 s of Trio's time",
 }

@@ -49,7 +49,7 @@ LAYERS: Final = (
             "_reaper",
         ),
     ),
-    ("interfaces", ("_patterns", "_permissions", "_reads", "_rules", "abc")),
+    ("interfaces", ("_patterns", "_permissions", "_reads", "_rules", "_trace_file", "abc")),
     ("wire and stores", ("acp.", "stores")),
     ("transports", ("transports",)),
     ("client services", ("services",)),

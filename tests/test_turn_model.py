@@ -63,6 +63,7 @@ def trace(story: str, turn: str = "t", start: float = 0.0) -> list[TraceRecord]:
 
 GOOD = [
     f"{STARTED} first_event {CLEAN}",
+    f"{STARTED} first_event event@1 event cause:response decided:response event settled:completed released",
     "admitted withdrawn settled:stopped",
     "admitted cause:user dequeued@7 decided:user settled:stopped released",
     f"admitted dequeued setup resume_failed setup ready store_failed submitted {FAILED}",
@@ -77,6 +78,9 @@ BAD = {
     "I3": [
         f"{STARTED} cause:caller first_event",
         f"{STARTED} first_event first_event",
+        f"{STARTED} event",
+        f"{STARTED} first_event event cause:caller event",
+        f"{STARTED} first_event cause:response decided:response settled:completed event",
         f"{STARTED} cause:response decided:response settled:completed first_event",
         "admitted dequeued first_event",
     ],

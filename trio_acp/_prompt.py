@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._events import Event
     from ._outcomes import Outcome, Reply
     from ._session import Session
+    from ._turn_state import Cause
 
 
 class Turn:
@@ -86,10 +87,10 @@ class Turn:
             if isinstance(request, TurnState) and request.owner_task is task:
                 raise RuntimeError(f"this task is inside an unfinished turn of session {state.key!r}")
         if ctx.instrument is not None:
-            state.on_cause = lambda cause: ctx.trace(
-                "cause", state, cause=cause.kind, reason=cause.reason, retryable=cause.retryable
-            )
+            state.on_cause = lambda cause: ctx.trace("cause", state, **_told(cause))
             state.on_first_event = lambda: ctx.trace("first_event", state)
+            if ctx.instrument.events:
+                state.on_event = lambda event: ctx.trace("event", state, kind=type(event).__name__)
         self._session._admit(state)
         self._entered = True
         state.owner_task = task
@@ -150,6 +151,14 @@ class Turn:
         if self._state.failure is not None and not self._raised:
             self._raised = True
             raise self._state.failure
+
+
+def _told(cause: Cause) -> dict[str, Any]:
+    """Return what the trace says about a cause."""
+    stop_reason = None if cause.done is None else cause.done.stop_reason
+    error = None if cause.error is None else str(cause.error)
+    said = {"cause": cause.kind, "reason": cause.reason, "stop_reason": stop_reason, "error": error}
+    return {**said, "retryable": cause.retryable}
 
 
 def _is_cancellation(exc: BaseException | None) -> bool:

@@ -97,6 +97,7 @@ from ._statistics import Statistics as Statistics
 from ._tasks import TaskOutcome as TaskOutcome
 from ._tasks import TaskRecord as TaskRecord
 from ._tasks import TaskStatus as TaskStatus
+from ._trace_file import TraceFile as TraceFile
 from .acp.runtime import AcpRuntime as AcpRuntime
 from .services import ClientServices as ClientServices
 from .services import FileService as FileService

@@ -9,7 +9,8 @@ A turn emits, in this order (the middle ones as they apply)::
     settled  released
 
 ``resume_failed`` follows a ``setup``, ``store_failed`` may come anywhere, and a
-``cause`` that is not the first one until the turn is settled.
+``cause`` that is not the first one until the turn is settled.  ``event`` comes
+for each event, from ``first_event`` on, if the instrument asked for them.
 
 Every turn that was ``admitted`` is ``settled`` exactly once.  ``settled``
 carries the outcome; ``cause`` carries each request to stop that was accepted,
@@ -30,6 +31,7 @@ TraceName: TypeAlias = Literal[
     "ready",
     "submitted",
     "first_event",
+    "event",
     "cause",
     "retried",
     "ladder.cancel",
@@ -48,12 +50,13 @@ TraceName: TypeAlias = Literal[
 MEANING: Final[dict[TraceName, str]] = {
     "admitted": "the request entered its session's queue",
     "withdrawn": "the request was stopped while it still waited; nothing happened",
-    "dequeued": "the request owns the session's lane; the deadline starts here",
+    "dequeued": "the request owns the session's lane; the deadline starts here (data: limits)",
     "setup": "a call to open or resume the backend session was started",
     "ready": "a backend handle is at hand",
     "submitted": "the prompt was handed to the adapter",
     "first_event": "the adapter sent its first event",
-    "cause": "somebody or something asked for the turn's end (data: cause, reason, retryable)",
+    "event": "the adapter sent an event; only for an instrument that hears them (data: kind)",
+    "cause": "somebody or something asked for the turn's end (data: cause, reason, retryable, stop_reason, error)",
     "retried": "the attempt failed before anything was started; one more begins, with an empty log",
     "ladder.cancel": "the adapter was asked to stop the turn",
     "ladder.join": "the adapter's turn is given `join` seconds to end by itself",

@@ -108,7 +108,7 @@ async def run_turn(ctx: Context, turn: TurnState) -> None:
     turn.started = trio.current_time()
     turn.enter(Phase.PREPARING)
     ctx.counters.dequeued()
-    ctx.trace("dequeued", turn)
+    ctx.trace("dequeued", turn, limits=turn.limits)
     ctx.recorder.begin(turn, ctx.wall_clock)
     entry, call = await _attempt(ctx, turn)
     if _may_retry(turn, entry):

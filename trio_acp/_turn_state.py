@@ -80,8 +80,7 @@ def _estimated_size(event: Event) -> int:
 class TurnState(Request):
     """One turn: its log, its events, its outcome.  Also the `abc.EventSink` of its adapter.
 
-    The turn's caller, its actor and its adapter share this object; each of its
-    methods is one atomic step.
+    The turn's caller, its actor and its adapter share it; each method is one atomic step.
     """
 
     def __init__(
@@ -116,6 +115,7 @@ class TurnState(Request):
         self.owner_task: trio.lowlevel.Task | None = None
         self.on_cause: Callable[[Cause], None] | None = None
         self.on_first_event: Callable[[], None] | None = None
+        self.on_event: Callable[[Event], None] | None = None
         self._max_buffered = max_buffered
         self._collect_only = collect_only
         self._own_timeout = own_timeout
@@ -220,6 +220,8 @@ class TurnState(Request):
             self.saw_event = True
             if self.on_first_event is not None:
                 self.on_first_event()
+        if self.on_event is not None:
+            self.on_event(event)
         if self.background is not None:
             self.background.saw(event)
         if size is None:

@@ -530,7 +530,14 @@ class PermissionPolicy(ABC):
 
 
 class Instrument(ABC):
-    """Hears everything that happens to the turns of a manager."""
+    """Hears everything that happens to the turns of a manager.
+
+    Attributes:
+        events: Whether it also hears each event of a turn, without its content,
+            as a record named ``event``; asked when a turn is admitted.
+    """
+
+    events: bool = False
 
     @abstractmethod
     def record(self, record: TraceRecord) -> None:

@@ -14,7 +14,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from .._errors import AcpError
-from . import agents, chat, demo, doctor, explore, prompt, serve, sessions, status
+from . import agents, chat, demo, doctor, explore, prompt, serve, sessions, status, timeline
 from ._defaults import with_defaults
 from ._exits import BROKEN_PIPE, ERROR, INTERRUPTED, exit_code
 from ._logging import log_to_file
@@ -76,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="trio-acp",
+        usage="trio-acp [--version] COMMAND ...",
         description="Use coding agents over ACP, the Agent Client Protocol.",
         epilog=_EXAMPLES,
         formatter_class=HelpFormatter,
@@ -84,8 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=_versions(), help="show versions: this, Python, Trio")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, prompt, chat, serve, sessions, status, agents, doctor, explore):
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND ...", required=True)
+    for command in (demo, prompt, chat, serve, sessions, status, agents, doctor, explore, timeline):
         command.add_parser(commands)
     return parser
 

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 def add_record_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--record``."""
-    parser.add_argument(
-        "--record", action="store_true", help="keep what is said in the store, for: trio-acp sessions export"
-    )
+    parser.add_argument("--record", action="store_true", help="keep what is said, for: trio-acp sessions export")
 
 
 def make_transcript(options: argparse.Namespace, store: Path) -> SQLiteTranscript | None:

@@ -42,6 +42,7 @@ from ._signals import run
 from ._store import add_store_option, default_store
 from ._terminal import Terminal
 from ._text import one_line
+from ._trace import add_trace_option, open_trace
 from ._why import why
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def add_parser(commands: Commands) -> None:
     add_record_option(parser)
     add_permission_option(parser)
     add_service_options(parser)
+    add_trace_option(parser)
 
 
 def chat(options: argparse.Namespace) -> int:
@@ -118,6 +120,7 @@ def chat(options: argparse.Namespace) -> int:
         settings=Settings(limits=limits, max_buffered=_MAX_BUFFERED, max_queued=MOST_WAITING + 8),
         store=store,
         transcript=make_transcript(options, store),
+        trace=options.trace,
         timeout=options.timeout,
         permissions=options.permissions or ("deny" if asking is None else "ask"),
         policy=make_policy(options, ask=asking),
@@ -169,6 +172,7 @@ class _Job:
     settings: Settings
     store: Path
     transcript: Transcript | None
+    trace: Path | None
     timeout: float | None
     permissions: str
     policy: PermissionPolicy
@@ -181,14 +185,18 @@ class _Job:
 async def _run(job: _Job, how: Callable[[_Job, Session], Awaitable[int]]) -> int:
     """Open a manager and a session in it, and chat.  If cancelled, a turn is stopped within its cleanup budget."""
     runtimes = {_AGENT: job.backend.make_runtime()}
-    async with open_session_manager(
-        runtimes,
-        store=SQLiteStore(job.store),
-        audit=make_audit(job.store),
-        transcript=job.transcript,
-        settings=job.settings,
-        permissions=job.policy,
-    ) as manager:
+    async with (
+        open_trace(job.trace) as trace,
+        open_session_manager(
+            runtimes,
+            store=SQLiteStore(job.store),
+            audit=make_audit(job.store),
+            transcript=job.transcript,
+            settings=job.settings,
+            permissions=job.policy,
+            instrument=trace,
+        ) as manager,
+    ):
         try:
             session = await _open(job, manager)
         except AcpError as error:

@@ -35,6 +35,7 @@ from ._services import add_service_options
 from ._signals import run
 from ._store import add_store_option, default_store
 from ._text import one_line
+from ._trace import add_trace_option, open_trace
 from ._why import why
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def add_parser(commands: Commands) -> None:
     add_record_option(parser)
     add_permission_option(parser)
     add_service_options(parser)
+    add_trace_option(parser)
     option("--format", choices=tuple(WRITERS), default="text", metavar="WORD", help="text (default), json or quiet")
     option("-v", "--verbose", action="store_true", help="tell on standard error what went on")
 
@@ -122,6 +124,7 @@ def prompt(options: argparse.Namespace) -> int:
         audit=None if options.session is None else make_audit(path),
         transcript=None if options.session is None else make_transcript(options, path),
         policy=make_policy(options, ask=ask_at_terminal(Output.stderr()) if can_ask() else None),
+        trace=options.trace,
         writer=writer,
         why=functools.partial(why, command=backend.command, limits=limits, timeout=options.timeout),
     )
@@ -154,6 +157,7 @@ class _Job:
     audit: AuditLog | None
     transcript: Transcript | None
     policy: PermissionPolicy
+    trace: Path | None
     writer: Writer
     why: Callable[[AcpError], str]
     complaint: str | None = None
@@ -162,14 +166,18 @@ class _Job:
 
 async def _run(job: _Job) -> int:
     """Open a manager for one turn.  If cancelled, the turn is stopped within its cleanup budget."""
-    async with open_session_manager(
-        {_AGENT: job.make_runtime()},
-        store=job.store,
-        audit=job.audit,
-        transcript=job.transcript,
-        settings=job.settings,
-        permissions=job.policy,
-    ) as manager:
+    async with (
+        open_trace(job.trace) as trace,
+        open_session_manager(
+            {_AGENT: job.make_runtime()},
+            store=job.store,
+            audit=job.audit,
+            transcript=job.transcript,
+            settings=job.settings,
+            permissions=job.policy,
+            instrument=trace,
+        ) as manager,
+    ):
         try:
             outcome = await _turn(job, manager)
         except trio.Cancelled:

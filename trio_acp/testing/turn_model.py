@@ -67,6 +67,7 @@ GUARDS: Final[dict[str, Callable[[Turn, TraceRecord], bool]]] = {
     "answered, oneshot": lambda turn, _: turn.oneshot and not turn.owes_for_certain,
     "answered, not a oneshot": lambda turn, _: not turn.oneshot and not turn.owes_for_certain,
     "gate open": lambda turn, _: turn.gate_open and "first_event" not in turn.at,
+    "gate open, not the first": lambda turn, _: turn.gate_open and "first_event" in turn.at,
     "one retryable failure, no event": lambda turn, _: turn.may_retry,
     "not too early": lambda turn, record: record.data["cause"] != "deadline" or turn.is_late(record.time),
     "internal error": lambda _, record: record.data.get("detail") == "internal-error",
@@ -118,9 +119,10 @@ EDGES: Final = (
     Edge("suspect", "settled", "settled", _SETTLES),
     Edge("closing", "settled", "settled", _CLOSES),
     Edge("settled", "released", "over"),
-    # What changes no state: later causes, the first event, a write that failed; and our own fault.
+    # What changes no state: later causes, events, a write that failed; and our own fault.
     *(Edge(state, "cause", state) for state in ("queued", "giving_up", "ended", *CLEANING)),
     *(Edge(state, "first_event", state, when="gate open") for state in ("running", "ended", *CLEANING)),
+    *(Edge(state, "event", state, when="gate open, not the first") for state in ("running", "ended", *CLEANING)),
     *(Edge(state, "store_failed", state) for state in (*STARTED, "settled")),
     *(Edge(state, "settled", "settled", when="internal error") for state in STARTED),
 )
@@ -135,7 +137,7 @@ _BROKEN_BY: Final = {
     **dict.fromkeys(("setup", "resume_failed", "ready", "submitted"), "I10"),
     **dict.fromkeys(("ladder.join", "ladder.stop", "straggler"), "I8"),
     **dict.fromkeys(("ladder.close", "suspect"), "I17"),
-    "first_event": "I3",
+    **dict.fromkeys(("first_event", "event"), "I3"),
     "ladder.cancel": "I5",
     "retried": "I11",
     "cause": "I13",
