@@ -37,9 +37,13 @@ def store_path(options: argparse.Namespace) -> Path:
     """Return the store's file, which need not exist.
 
     Raises:
-        InvalidOption: it is a directory.
+        InvalidOption: it is a directory, or in the home of a user that there is not.
     """
-    path: Path = (options.store or default_store()).expanduser()
+    given: Path = options.store or default_store()
+    try:
+        path = given.expanduser()
+    except RuntimeError:
+        raise InvalidOption(f"--store {given}: there is no such home directory", detail="invalid-path") from None
     if path.is_dir():
         raise InvalidOption(f"--store {path} is a directory; name the file in it", detail="invalid-path")
     return path
