@@ -245,6 +245,24 @@ async def test_what_cannot_be_exported_is_told_in_one_line(home: Home) -> None:
         assert said in line
 
 
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        ("last_activity = 'x'", 1, "is no number"),
+        ("owner_pid = 'x'", 1, "is no number"),
+        ("last_activity = 1e300", 0, "k"),
+    ],
+)
+async def test_a_damaged_row_is_told_in_one_line(home: Home, change: str, code: int, said: str) -> None:
+    """SQLite keeps any type in a column, and a time may be one that no calendar has."""
+    await home.put(SessionRecord(key="k", agent="a"))
+    with closing(sqlite3.connect(home.store)) as connection, connection:
+        connection.execute(f"UPDATE sessions SET {change}")  # noqa: S608 - fixed
+    text = await home.out("status", "k", code=code)
+    assert said in text
+    assert (code == 0) or 1 == len(text.splitlines())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the thread in /proc")
 async def test_ctrl_c_ends_the_wait_for_whoever_should_read_an_export(home: Home, tmp_path: Path) -> None:
     """Opening a FIFO waits for its reader; that is done in a thread, which is left behind."""

@@ -131,8 +131,11 @@ def owner_of(owner: Owner | None) -> str:
 
 
 def stamp(seconds: float) -> str:
-    """Return a wall-clock time in UTC; empty for none."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds)) if seconds > 0 else ""
+    """Return a wall-clock time in UTC; empty for none, and for what no calendar has."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds)) if seconds > 0 else ""
+    except (OverflowError, ValueError, OSError):
+        return ""
 
 
 def session_value(record: SessionRecord) -> dict[str, Any]:
