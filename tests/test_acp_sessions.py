@@ -416,3 +416,15 @@ def test_seconds_that_cannot_be_are_refused_when_the_runtime_is_made(option: str
     """`InvalidOption` names the option."""
     with pytest.raises(trio_acp.InvalidOption, match=option):
         trio_acp.AcpRuntime(dial_agent(ScriptedAgent()), **{option: seconds})
+
+
+async def test_a_close_that_is_given_up_at_once_is_sent_all_the_same(autojump_clock: trio.testing.MockClock) -> None:
+    """Nobody will ask for it again: neither is it taken back before it was sent, nor after that."""
+    agent = ScriptedAgent()
+    async with trio_acp.AcpRuntime(dial_agent(agent)) as runtime:
+        handle = await runtime.ensure_session(trio_acp.abc.EnsureRequest(key="k", mode="persistent", cwd="/repo"))
+        with trio.move_on_after(0):
+            await runtime.close(handle, "the turn that wanted it closed was stopped")
+        await trio.testing.wait_all_tasks_blocked()
+        assert ["session/close"] == received(agent, "session/close", "$/cancel_request")
+    assert [] == agent.abandoned

@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
+
 from tests.evidence import ROOT
 from tests.guarantees.page import page
 from tests.guarantees.plans import PLANS, SCENARIO
@@ -41,6 +43,14 @@ def _parser() -> argparse.ArgumentParser:
         "--json", type=Path, metavar="FILE", help="keep the results here, and do not run again what it has"
     )
     parser.add_argument("--as-kept", action="store_true", help="run nothing: write the page of what FILE has")
+    parser.add_argument(
+        "--again",
+        nargs="+",
+        choices=SCENARIO,
+        metavar="SCENARIO",
+        default=[],
+        help="run these once more, at the commit that is checked out now; the others as FILE has them",
+    )
     parser.add_argument("--one", choices=SCENARIO, help=argparse.SUPPRESS)
     return parser
 
@@ -124,15 +134,17 @@ def main() -> int:
     if options.write and options.only:
         _say("a page has all scenarios: --write and --only do not go together")
         return 2
-    kept = Kept(options.json, as_kept=options.as_kept, profile=options.profile, seed=options.seed, commit=commit())
+    as_kept = options.as_kept or bool(options.again)
+    kept = Kept(options.json, as_kept=as_kept, profile=options.profile, seed=options.seed, commit=commit())
     names = [name for name in SCENARIO if not options.only or name in options.only]
-    missing = [name for name in names if name not in kept.results and not options.as_kept]
-    told = ", ".join(f"{key} {value}" for key, value in kept.about.items() if key != "version")
+    missing = options.again or [name for name in names if name not in kept.results and not as_kept]
+    about = {**kept.about, "commit": commit()}
+    told = ", ".join(f"{key} {value}" for key, value in about.items() if key != "version")
     _say(f"{len(missing)} of {len(names)} scenarios to be run: {told}")
 
     def one(name: str) -> None:
-        if (result := _child(name, kept.about)) is not None:
-            kept.add(result)
+        if (result := _child(name, about)) is not None:
+            kept.add(attrs.evolve(result, commit=about["commit"]) if options.again else result)
 
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(one, missing))

@@ -75,7 +75,7 @@ def page(results: Mapping[str, Result], hunts: Sequence[Hunt], about: Mapping[st
         **{key: about[key] for key in ("commit", "profile", "seed")},
         total=f"{runs:,} runs of {len(results)} scenarios, {steps:,} steps of tasks, {verdict}",
         about=f"Profile {about['profile']}, seed {about['seed']}, commit `{about['commit']}`, "
-        f"{about['date']}; {about['versions']}.",
+        f"{about['date']}; {about['versions']}.{_again(results)}",
     )
     parts = {
         "scenarios": _table(("scenario", *CAUSES), _scenarios(results)),
@@ -88,6 +88,17 @@ def page(results: Mapping[str, Result], hunts: Sequence[Hunt], about: Mapping[st
         "findings": _findings(results),
     }
     return "\n\n".join([text, *(f"{HEADINGS[key]}\n\n{part}" for key, part in parts.items())]) + "\n"
+
+
+def _again(results: Mapping[str, Result]) -> str:
+    """Say which scenarios were run once more, after what they had found was mended."""
+    later: dict[str, list[str]] = {}
+    for name, result in results.items():
+        if result.commit:
+            later.setdefault(result.commit, []).append(f"`{name}`")
+    return "".join(
+        f" Once what they had found was mended, at `{at}`: {', '.join(names)}." for at, names in later.items()
+    )
 
 
 def _table(heads: Sequence[str], rows: Iterator[Sequence[str]]) -> str:

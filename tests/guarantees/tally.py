@@ -41,6 +41,7 @@ class Result:
         broken: Likewise; only what was.
         wrong: By cause, the runs in which anything was broken.
         findings: With the tape of each.
+        commit: Which was run, if it was run again, after the others.
     """
 
     scenario: str
@@ -57,6 +58,7 @@ class Result:
     broken: dict[str, dict[str, int]]
     wrong: dict[str, int]
     findings: list[dict[str, str]]
+    commit: str = ""
 
     @property
     def total(self) -> int:

@@ -229,9 +229,10 @@ class AcpRuntime(RuntimeControls):
             await session.desk.wait_closed()
             try:
                 if link.connection.usable and link.agent.agent_capabilities.session_capabilities.close:
-                    await link.connection.call(
-                        "session/close", CloseSessionRequest(session_id=session.id), EmptyResponse
-                    )
+                    request = CloseSessionRequest(session_id=session.id)
+                    await link.connection.wait_for_room(request)
+                    # Whoever gives up waiting does not take it back: nobody will ask again.
+                    await link.connection.request("session/close", request).wait(EmptyResponse)
             except RequestFailed as error:
                 if error.rpc_code != ErrorCode.RESOURCE_NOT_FOUND:  # then it is closed already
                     raise

@@ -308,8 +308,10 @@ class World:
                 if len(self.case.strikes) == struck:
                     self.faults.append(f"I17: the session cannot be used afterwards: {error!r}")
             else:
-                cancelled = isinstance(reply.outcome, Stopped) and reply.outcome.by == "agent"
-                if reply.text != text and not (self.scene.liar and cancelled):
+                stopped = isinstance(reply.outcome, Stopped) and reply.outcome.by == "agent"
+                # An agent that lies may stop this one for the last, or still be saying what the last one was to say.
+                excused = self.scene.liar and (stopped or reply.text.endswith(text))
+                if reply.text != text and not excused:
                     self.faults.append(f"I17: the session's next turn is {reply}")
             await trio.testing.wait_all_tasks_blocked()
             s = manager.statistics()
