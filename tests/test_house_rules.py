@@ -43,6 +43,8 @@ LAYERS: Final = (
             "_trace",
             "_transcript",
             "_service",
+            "_serving",
+            "logs",
             "_calls",
             "_owner",
             "_procfs",
