@@ -100,6 +100,7 @@ LAYERS: Final = (
     ),
     ("manager", ("_manager", "_prompt", "_reconcile", "_session")),
     ("public face", ("", "_public")),
+    ("telemetry", ("otel", "prometheus")),
     ("explorer", ("explore",)),
     ("kit", ("testing",)),
     ("command line", ("cli",)),
