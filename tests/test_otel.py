@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from trio.testing import MockClock
 
     from trio_acp.abc import Mode
+    from trio_acp.testing.fake import Step
 
 OUTCOMES = {"Completed": "completed", "Failed": "failed", "TimedOut": "timed_out", "Stopped": "stopped"}
 
@@ -317,7 +318,10 @@ async def test_withdrawn_and_stopped_at_the_exit(telemetry: Telemetry, autojump_
 
 async def test_a_retry_prepares_and_runs_twice(telemetry: Telemetry, autojump_clock: MockClock) -> None:
     """Both attempts are seen, and the failure that was not the last word is an event only."""
-    attempts = [[Raise(trio_acp.BackendUnavailable("planted words", retryable=True))], [TextDelta("x")]]
+    attempts: list[list[Step]] = [
+        [Raise(trio_acp.BackendUnavailable("planted words", retryable=True))],
+        [TextDelta("x")],
+    ]
     runtime = FakeRuntime(lambda _: attempts.pop(0))
     async with one_session(runtime, instrument=Forwarding(telemetry)) as (_manager, session):
         await session.prompt("x")

@@ -11,7 +11,7 @@ import pytest
 import trio
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as text_string_to_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 import trio_acp
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
     from trio_acp.abc import TurnRequest
     from trio_acp.testing.fake import Step
+
+
+# They have no types.
+write_openmetrics: Any = generate_openmetrics
+parse_openmetrics: Any = text_string_to_openmetrics
 
 
 def registered(manager: trio_acp.SessionManager, **options: Any) -> CollectorRegistry:
@@ -114,7 +119,8 @@ async def test_each_number_of_the_statistics_has_its_metric() -> None:
             return trio_acp.Statistics(**numbers)
 
     manager: Any = Manager()
-    seen = read(registered(manager))
+    with trio.fail_after(60):
+        seen = await trio.to_thread.run_sync(read, registered(manager, deadline=30))
     assert sorted(
         [1.0, 1.0, 2.0, 3.0, *(n for name, n in numbers.items() if isinstance(n, float) and name not in left_out)]
     ) == sorted(seen.values())
@@ -129,7 +135,7 @@ async def test_the_documented_names_are_the_names(autojump_clock: MockClock) -> 
             await session.prompt("fail")
         registry = registered(manager)
         seen = {re.sub("=.*", "}", name) for name in read(registry)}
-        families = [family.name for family in parse_openmetrics(generate_openmetrics(registry).decode())]
+        families = [family.name for family in parse_openmetrics(write_openmetrics(registry).decode())]
     assert seen == set(re.findall(r"^``(trio_acp_[\w{}]+)``", prometheus.__doc__ or "", re.MULTILINE))
     assert len(set(families)) == len(families) == len({name.partition("{")[0] for name in seen})
 

@@ -30,6 +30,8 @@ from ._serving import served
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+__all__ = ["MAX_FRAME", "REDACTED", "TRACE", "JsonFormatter", "SessionFilter", "redact"]
+
 TRACE: Final = 5
 """The level of frames, below `logging.DEBUG`; its name is ``TRACE``."""
 

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
     from .abc import TraceRecord
 
+__all__ = ["OpenTelemetryInstrument"]
+
 _PHASES: Final = {
     # Record: the phase that it begins.
     "dequeued": "preparing",

@@ -65,6 +65,8 @@ if TYPE_CHECKING:
     from ._manager import SessionManager
     from ._statistics import Statistics
 
+__all__ = ["StatisticsCollector"]
+
 _NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
