@@ -6,7 +6,6 @@ import copy
 import io
 import json
 import logging
-import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ import trio_acp
 from tests.acp_kit import managed
 from tests.turn_kit import AwkwardStore, one_session
 from trio_acp import TextDelta
+from trio_acp._serving import serving
 from trio_acp.abc import PermissionPolicy, PermissionRequest
 from trio_acp.acp.frame_log import LoggedTransport, logged
 from trio_acp.logs import MAX_FRAME, REDACTED, TRACE, JsonFormatter, SessionFilter, redact
@@ -113,6 +113,10 @@ async def test_each_session_has_its_own_records(autojump_clock: MockClock) -> No
     assert {("", "")} == log.whom('"initialize"')
     answered = {of(record) for record in log.records if '"stopReason"' in record.getMessage()}
     assert set(turns.items()) == answered
+    for method in ("session/new", "session/close"):  # which are about a session, and no turn
+        assert {(one, ""), (two, "")} == log.whom(f'"{method}"')
+    for part in ('"result": {"sessionId"', '"outcome": {"outcome"'):  # answers, theirs and ours
+        assert {one, two} == {session for session, _ in log.whom(part)}
 
 
 async def test_the_next_request_of_a_lane_has_its_own_records(autojump_clock: MockClock) -> None:
@@ -361,13 +365,17 @@ async def test_frames_cost_nothing_unless_they_are_wanted() -> None:
 
 
 async def test_what_is_remembered_of_unanswered_requests_is_bounded() -> None:
-    """An agent that answers nothing costs no more than a thousand ids; an answer says whom its request was about."""
-    ours, theirs = memory_transport_pair(math.inf)
+    """An agent that answers nothing costs no more than a thousand ids; an answer is about whom its request was."""
+    ours, theirs = memory_transport_pair()
     watched = LoggedTransport(ours, lambda session: (session, "t"))
     with kept() as log:
         for number in range(1001):
-            await watched.send(json.dumps({"id": number, "method": "m", "params": {"sessionId": f"s{number}"}}))
-        for number in (0, 1, 1000):
-            await theirs.send(json.dumps({"id": number, "result": {}}))
+            with serving(f"s{number}", "t"):
+                await watched.send(json.dumps({"id": number, "method": "m"}))
+        for number, answer in ((1, "method"), (True, "result"), *((n, "result") for n in (0, 1, 1000, 1000))):
+            await theirs.send(json.dumps({"id": number, answer: "x"}))
             await watched.receive()
-    assert [("", ""), ("s1", "t"), ("s1000", "t")] == [of(record) for record in log.records[-3:]]
+    nobody = ("", "")
+    assert [("s1000", "t"), nobody, nobody, nobody, ("s1", "t"), ("s1000", "t"), nobody] == [
+        of(record) for record in log.records[-7:]
+    ]

@@ -1,7 +1,8 @@
 """The log of frames: a transport that tells the log what goes through it.
 
-Which session and turn a frame is about stands in the frame: in its own
-``sessionId``, or that of the request it answers.
+A frame that is sent is about the session and turn of whoever put it into the
+queue.  One that comes is about the session that it names, or what the request
+was about that it answers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from .._errors import InvalidMessage
-from .._serving import serving
+from .._serving import served, serving
 from ..abc import Transport
 from ..logs import MAX_FRAME, TRACE, redact
 from .codec import decode
@@ -27,7 +28,7 @@ _log = logging.getLogger("trio_acp.wire")
 _connections: Final = itertools.count(1)
 
 _MAX_ASKED: Final = 1000
-"""Requests whose session is remembered until they are answered; of more, the oldest is forgotten."""
+"""Our requests of which it is remembered whom they were about; of more, the oldest is forgotten."""
 
 
 def logged(transport: Transport, serves: Callable[[str], tuple[str, str]]) -> Transport:
@@ -51,7 +52,7 @@ class LoggedTransport(Transport):
         self.processes = transport.processes
         self._transport = transport
         self._serves = serves
-        self._asked: dict[tuple[Direction, object], str] = {}
+        self._asked: dict[int, tuple[str, str]] = {}
 
     async def send(self, message: str) -> None:
         """Log and send; the law is that of the other transport."""
@@ -87,20 +88,18 @@ class LoggedTransport(Transport):
             _log.log(TRACE, "%s on connection %d: %s", direction, self.number, shown, extra=extra)
 
     def _served(self, direction: Direction, message: object) -> tuple[str, str]:
+        if direction == "sent":
+            if isinstance(message, dict) and "method" in message and isinstance(message.get("id"), int):
+                self._asked[message["id"]] = served()
+                if len(self._asked) > _MAX_ASKED:
+                    del self._asked[next(iter(self._asked))]
+            return served()
         if not isinstance(message, dict):
             return "", ""
-        session = _session_id(message.get("params"))
-        request_id = message.get("id")
-        if isinstance(request_id, int | str):
-            if "method" in message:
-                if session is not None:
-                    self._asked[direction, request_id] = session
-                    if len(self._asked) > _MAX_ASKED:
-                        del self._asked[next(iter(self._asked))]
-            else:
-                asked: Direction = "received" if direction == "sent" else "sent"
-                session = self._asked.pop((asked, request_id), None)
-        return ("", "") if session is None else self._serves(session)
+        if (session := _session_id(message.get("params"))) is not None:
+            return self._serves(session)
+        answered = None if "method" in message else message.get("id")
+        return self._asked.pop(answered, ("", "")) if type(answered) is int else ("", "")
 
 
 def _session_id(params: Any) -> str | None:
