@@ -5,6 +5,7 @@ HYPOTHESIS_PROFILE is dev, ci or deep; on a build machine ci.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -40,6 +41,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 # A shell's background job begins with Ctrl-C ignored, and so do its children; some tests press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Commands that are run in the test's process decide where this package's log records go."""
+    ours = logging.getLogger("trio_acp")
+    level, handlers, propagate = ours.level, list(ours.handlers), ours.propagate
+    yield
+    ours.setLevel(level)
+    ours.handlers, ours.propagate = handlers, propagate
 
 
 class Checked(Instrument):

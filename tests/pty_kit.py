@@ -66,6 +66,13 @@ class TerminalWindow:
         """Return the terminal's attributes; the program need not live any more."""
         return termios.tcgetattr(self.slave)
 
+    def close(self) -> None:
+        """Close the window: the terminal is hung up, and cannot be used any more."""
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (self.master, self.slave):
+            os.dup2(null, fd)
+        os.close(null)
+
     async def read(self) -> bool:
         """Read what the program writes next; False at its end."""
         await trio.lowlevel.wait_readable(self.master)

@@ -253,6 +253,22 @@ async def test_lines_are_prompts_and_answers_are_lines(tmp_path: Path) -> None:
     assert (0, b"") == (again.returncode, again.stdout)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("~nobody-has-it/chat.md", b"trio-acp: /export: there is no such home directory: ~nobody"),
+        ("chat\0.md", b"trio-acp: /export: a file's name has no NUL in it: 'chat"),
+    ],
+)
+async def test_a_name_that_no_file_can_have_ends_no_chat(tmp_path: Path, name: str, said: bytes) -> None:
+    """It is told, and the conversation goes on."""
+    lines = f"say one\n/export {name}\nsay two".encode()
+    done = await run_cli("chat", "--stdio", STDIO, stdin=lines, env={"TRIO_ACP_HOME": str(tmp_path)})
+    assert (0, b"one\ntwo\n") == (done.returncode, done.stdout)
+    assert said in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 async def test_without_a_terminal_the_first_failure_is_the_exit_code(tmp_path: Path) -> None:
     """Later prompts are sent all the same."""
     env = {"TRIO_ACP_HOME": str(tmp_path)}

@@ -216,6 +216,21 @@ async def test_signals_give_the_terminal_back(tmp_path: Path, number: signal.Sig
         await left(window, code=130)
 
 
+async def test_closing_the_window_ends_the_chat_as_a_signal_does(tmp_path: Path) -> None:
+    """Nothing can be shown any more, and that is no error: the exit code is 130, and nothing is complained of."""
+    complaints, copy = tmp_path / "stderr", 'exec "$@" 2>"$0"'
+    argv = ["sh", "-c", copy, str(complaints), *CLI, "chat", "--stdio", STDIO]
+    async with terminal_window(argv, env={"TRIO_ACP_HOME": str(tmp_path / "home")}) as window:
+        await window.sees("ready")
+        window.press("say now; hang\r")
+        await window.sees("now\n")
+        assert window.process is not None
+        window.close()
+        with trio.fail_after(30):
+            assert 130 == await window.process.wait()
+    assert "" == complaints.read_text()
+
+
 async def test_a_mistake_of_ours_gives_the_terminal_back(tmp_path: Path) -> None:
     """Also an exception that nobody expects: its traceback is printed on a terminal that works."""
     code = (

@@ -129,6 +129,18 @@ def test_a_second_import_replaces_the_first_and_a_bad_one_does_not(run: Run, tmp
     assert 2 == main(["agents", "import", str(tmp_path / "r.json")])
 
 
+@pytest.mark.parametrize("way", [{"args": ["\ud800"]}, {"args": ["a\0"]}, {"env": {"A": "\udfff"}}])
+def test_what_no_program_can_be_given_is_not_imported(
+    run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str], way: dict[str, Any]
+) -> None:
+    """It would else be found out when the agent is started, or looked for."""
+    agent = {"id": "a", "version": "1", "distribution": {"npx": {"package": "p", **way}}}
+    (tmp_path / "r.json").write_text(json.dumps({"agents": [agent]}))
+    assert 2 == main(["agents", "import", str(tmp_path / "r.json")])
+    assert f"$.agents[0].distribution.npx.{next(iter(way))}" in capfd.readouterr().err
+    assert not (tmp_path / "home").exists()
+
+
 def test_built_in_agents_come_before_those_of_the_registry(run: Run, tmp_path: Path) -> None:
     """A registry cannot change what a known name means."""
     entry = {**REGISTRY["agents"][0], "id": "gemini"}

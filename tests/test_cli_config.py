@@ -94,6 +94,13 @@ def test_what_is_no_text_or_too_long_is_refused(home: Path) -> None:
     (home / "config.toml").write_bytes(b"#" * (2**20 + 1))
     with pytest.raises(InvalidOption, match="larger than 1 MiB"):
         load_config(None)
+    for text in ("a = " + "[" * 5000, "a = " + "1" * 5000):  # Python has limits that its TOML reader knows nothing of
+        (home / "config.toml").write_text(text)
+        with pytest.raises(InvalidOption, match=r"config\.toml: it is not TOML"):
+            load_config(None)
+    (home / "config.toml").write_text(f"defaults.timeout = 1{'0' * 400}")
+    with pytest.raises(InvalidOption, match=r"defaults\.timeout: it must be a number of seconds above 0, not inf"):
+        load_config(None)
     (home / "config.toml").unlink()
     (home / "config.toml").mkdir()
     with pytest.raises(InvalidOption, match="cannot read it: Is a directory"):

@@ -225,8 +225,6 @@ def test_log_records_are_safe_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     logger = logging.getLogger("trio_acp.test")
     logger.warning("agent said %s", "\x1b[2J\nnext")
     logger.info("not shown")
-    logging.getLogger("trio_acp").handlers = []
-    logging.getLogger("trio_acp").propagate = True
     assert "trio-acp: warning: agent said \\u001b[2J next\n" == said.getvalue()
 
 

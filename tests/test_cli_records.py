@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -160,6 +162,25 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypat
         write_private(target, "new")
     assert "old \\ud800" == target.read_text()
     assert [target] == list(tmp_path.iterdir())
+
+
+def test_what_is_no_plain_file_is_written_into(tmp_path: Path) -> None:
+    """A link leads to what it led to before, and a FIFO stays one: ``/dev/stdout`` and ``/dev/null`` are such files."""
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    for text in ("longer than the next", "text"):
+        write_private(tmp_path / "link", text)
+        assert (True, text) == ((tmp_path / "link").is_symlink(), (tmp_path / "file").read_text())
+    assert 0o600 == stat.S_IMODE((tmp_path / "file").stat().st_mode)
+    os.mkfifo(tmp_path / "fifo")
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_private(tmp_path / "fifo", "text")
+        assert b"text" == os.read(reader, 100)
+    finally:
+        os.close(reader)
+    assert (tmp_path / "fifo").is_fifo()
+    with pytest.raises(IsADirectoryError):
+        write_private(tmp_path, "text")
 
 
 # -- replays ------------------------------------------------------------------

@@ -6,20 +6,23 @@ import functools
 import json
 import os
 import shlex
+import signal
 import sqlite3
 import stat
+import sys
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
-from tests.cli_kit import AGENT, json_lines, run_cli
+from tests.cli_kit import AGENT, json_lines, run_cli, started_cli
 from trio_acp import Owner, SessionRecord, SQLiteLedger, SQLiteStore, TaskRecord
 from trio_acp._owner import current_owner
 
 if TYPE_CHECKING:
     import subprocess
-    from pathlib import Path
 
 DEAD = Owner(pid=2**22 + 1, start_time=1, boot_id="gone", manager_id="m")
 
@@ -216,6 +219,7 @@ async def test_status_tells_errors_tasks_and_permissions(home: Home) -> None:
         (("sessions", "show"), 2, "KEY"),
         (("sessions", "show", " "), 2, "KEY is empty"),
         (("sessions", "list", "--store", "/"), 2, "--store / is a directory"),
+        (("status", "--store", "~nobody-has-it/x"), 2, "--store ~nobody-has-it/x: there is no such home"),
         (("sessions", "export", "k", "--format", "pdf"), 2, "'pdf'"),
         (("sessions", "close", "k", "--token-file", "x"), 2, "need --url"),
         (("status", "--stdio", "x"), 2, "KEY is missing"),
@@ -239,6 +243,38 @@ async def test_what_cannot_be_exported_is_told_in_one_line(home: Home) -> None:
     ):
         [line] = (await home.out("sessions", "export", *args, code=1)).splitlines()
         assert said in line
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        ("last_activity = 'x'", 1, "is no number"),
+        ("owner_pid = 'x'", 1, "is no number"),
+        ("last_activity = 1e300", 0, "k"),
+    ],
+)
+async def test_a_damaged_row_is_told_in_one_line(home: Home, change: str, code: int, said: str) -> None:
+    """SQLite keeps any type in a column, and a time may be one that no calendar has."""
+    await home.put(SessionRecord(key="k", agent="a"))
+    with closing(sqlite3.connect(home.store)) as connection, connection:
+        connection.execute(f"UPDATE sessions SET {change}")  # noqa: S608 - fixed
+    text = await home.out("status", "k", code=code)
+    assert said in text
+    assert (code == 0) or 1 == len(text.splitlines())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the thread in /proc")
+async def test_ctrl_c_ends_the_wait_for_whoever_should_read_an_export(home: Home, tmp_path: Path) -> None:
+    """Opening a FIFO waits for its reader; that is done in a thread, which is left behind."""
+    await home.prompt("say a", "k", "--record")
+    os.mkfifo(tmp_path / "fifo")
+    args = ("sessions", "export", "k", "--output", str(tmp_path / "fifo"))
+    async with started_cli(*args, env={"TRIO_ACP_HOME": str(home.store.parent)}) as process:
+        threads = Path(f"/proc/{process.pid}/task")
+        while not any(b"write_private" in comm.read_bytes() for comm in threads.glob("*/comm")):  # noqa: ASYNC110 - /proc tells no event
+            await trio.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert 130 == await process.wait()
 
 
 @pytest.mark.parametrize(

@@ -269,7 +269,7 @@ MISUSES: Final = [
     Misuse("demo --log-file {tmp}", 2, "--log-file {tmp}: cannot write it: Is a directory"),
     Misuse("agents --log-file /no/such/log", 2, "--log-file /no/such/log: cannot write it: No such file or directory"),
     Misuse("agents --log-file /dev/null", 2, "--log-file /dev/null: that is no file"),
-    Misuse("", 2, "the following arguments are required: COMMAND"),
+    Misuse("", 2, "the following arguments are required: COMMAND ..."),
 ]
 
 

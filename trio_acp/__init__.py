@@ -20,8 +20,10 @@ A map of the code.  Imports only go down::
     _backends  _ownership  _starting  _retry  _timeouts  _ledger    policy: synchronous, without I/O or Trio
     acp/                                 AcpRuntime: links, connections, JSON-RPC, the messages of ACP
     transports/                          WebSocket, stdio, memory: send, receive, aclose
+    services/                            files and terminals for agents; knows no protocol
     _trace_file                          writing down what happens to turns
-    _permissions  _owner  _service       choosing an option; who we are, who lives; the one maker of shields
+    _permissions  _reads  _rules  _patterns    policies for permissions
+    _owner  _service                     who we are, who lives; the one maker of shields
     _reaper  _procfs                     ending what is left of dead managers' agents
     _errors _events _outcomes _limits _records _tasks _trace _audit _transcript    the vocabulary
     abc                                  what you may implement

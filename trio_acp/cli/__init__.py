@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=_versions(), help="show versions: this, Python, Trio")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND ...", required=True)
+    commands = parser.add_subparsers(title="commands", prog="trio-acp", metavar="COMMAND ...", required=True)
     for command in (demo, prompt, chat, serve, sessions, status, agents, doctor, explore, timeline):
         command.add_parser(commands)
     return parser

@@ -33,7 +33,7 @@ async def bundled_agent(state_dir: Path) -> AsyncIterator[str]:
         BackendUnavailable: it did not start.
     """
     agent = [sys.executable, "-m", "trio_acp.testing.agent", "--state-dir", str(state_dir)]
-    serve = [sys.executable, "-m", "trio_acp", "serve", "--port", "0", "--", *agent]
+    serve = [sys.executable, "-m", "trio_acp", "serve", "--port", "0", "--insecure-no-token", "--", *agent]
     process = await trio.lowlevel.open_process(serve, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     try:
         yield await _read_url(process)

@@ -78,7 +78,7 @@ class ChatCommands:
                 case "queue", "clear":
                     self.face.note(f"{self.chat.withdraw()} taken back")
                 case "export", file if file:
-                    return functools.partial(self._export, self.base / Path(file).expanduser())
+                    return functools.partial(self._export, file)
                 case "help", _:
                     self._help()
                 case "quit" | "exit", "":
@@ -153,9 +153,10 @@ class ChatCommands:
         if not waiting:
             self.face.note("nothing waits")
 
-    async def _export(self, path: Path) -> None:
-        log = self.chat.log
+    async def _export(self, file: str) -> None:
+        log, path = self.chat.log, Path(file)
         try:
+            path = _place(self.base, file)
             text = log.text(path)
             with trio.move_on_after(_WRITE_SECONDS) as scope:
                 await trio.to_thread.run_sync(write_new, path, text, abandon_on_cancel=True)
@@ -179,6 +180,21 @@ class ChatCommands:
             if f"/{name}" not in _names():
                 self.face.note(one_line(f"/{name:17} {words} (the agent's)"))
         self.face.note("Ctrl-C stops a turn, twice leaves; Alt-Enter begins a new line; Ctrl-D leaves")
+
+
+def _place(base: Path, file: str) -> Path:
+    """Return where a file is.
+
+    Raises:
+        InvalidOption: there can be no such file.
+    """
+    try:
+        path = base / Path(file).expanduser()
+    except RuntimeError:
+        raise InvalidOption(f"there is no such home directory: {file}", detail="invalid-file") from None
+    if "\0" in file:
+        raise InvalidOption(f"a file's name has no NUL in it: {file!r}", detail="invalid-file")
+    return path
 
 
 def _names() -> set[str]:

@@ -99,7 +99,7 @@ def load_config(given: Path | None) -> Config:
         return _read(Table(path, "", tomllib.loads(data.decode())))
     except UnicodeDecodeError as error:
         raise _unusable(f"{path}: byte {error.start} is not UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers and tables that Python finds too long or too deep
         raise _unusable(f"{path}: it is not TOML: {error}") from None
 
 

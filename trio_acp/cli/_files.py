@@ -10,9 +10,16 @@ from pathlib import Path
 def write_private(path: Path, text: str) -> None:
     """Write a file, for its owner only; it is there as a whole, or as it was before.
 
+    What is no plain file is written into and never replaced: a link, a FIFO, ``/dev/null``.  That may block.
+
     Raises:
         OSError: it cannot be written.
     """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+        return
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # of mode 0600
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:

@@ -38,14 +38,15 @@ def log_to_stderr(level: int | None) -> None:
     """
     logging.getLogger().addHandler(logging.NullHandler())  # or the last resort would print warnings as they are
     ours = logging.getLogger("trio_acp")
-    kept = [handler for handler in ours.handlers if isinstance(handler, logging.FileHandler)]
+    kept: list[logging.Handler] = [handler for handler in ours.handlers if isinstance(handler, logging.FileHandler)]
+    ours.handlers = kept
     if level is None:
         return
     handler = logging.StreamHandler()
     handler.setFormatter(_SafeLines())
     handler.setLevel(level)
     ours.setLevel(logging.DEBUG if kept else level)
-    ours.handlers = [handler, *kept]
+    ours.addHandler(handler)
     ours.propagate = False
 
 

@@ -28,6 +28,8 @@ _ID: Final = re.compile(r"[a-z][a-z0-9-]*")
 _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]*")
 _PACKAGE: Final = re.compile(r"[@A-Za-z0-9][!-~]*")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_UNFIT: Final = re.compile("[\0\ud800-\udfff]")
+"""What no program can be given: JSON has ways to write halves of surrogate pairs."""
 _KINDS: Final = {bool: "true or false", str: "a string", int: "a number", float: "a number", list: "an array"}
 _RUNNERS: Final = {"npx": ("npx", "--yes"), "uvx": ("uvx",)}
 
@@ -138,13 +140,15 @@ class _Reader:
         if not isinstance(values, list):
             raise self.wrong(at, f"it must be an array, not {_kind(values)}")
         for number, value in enumerate(values):
-            if not isinstance(value, str) or "\0" in value:
+            if not isinstance(value, str):
                 raise self.wrong(f"{at}[{number}]", f"it must be a string, not {_kind(value)}")
+            if _UNFIT.search(value):
+                raise self.wrong(f"{at}[{number}]", "there is a character in it that no program can be given")
         return tuple(values)
 
     def env(self, value: Any, at: str) -> dict[str, str]:
         for name, text in self.table(value, at).items():
-            if not _VARIABLE.fullmatch(name) or not isinstance(text, str) or "\0" in text:
+            if not _VARIABLE.fullmatch(name) or not isinstance(text, str) or _UNFIT.search(text):
                 raise self.wrong(f"{at}.{name}", "it must be an environment variable with a string")
         return dict(value)
 

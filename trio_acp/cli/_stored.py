@@ -37,9 +37,13 @@ def store_path(options: argparse.Namespace) -> Path:
     """Return the store's file, which need not exist.
 
     Raises:
-        InvalidOption: it is a directory.
+        InvalidOption: it is a directory, or in the home of a user that there is not.
     """
-    path: Path = (options.store or default_store()).expanduser()
+    given: Path = options.store or default_store()
+    try:
+        path = given.expanduser()
+    except RuntimeError:
+        raise InvalidOption(f"--store {given}: there is no such home directory", detail="invalid-path") from None
     if path.is_dir():
         raise InvalidOption(f"--store {path} is a directory; name the file in it", detail="invalid-path")
     return path
@@ -127,8 +131,11 @@ def owner_of(owner: Owner | None) -> str:
 
 
 def stamp(seconds: float) -> str:
-    """Return a wall-clock time in UTC; empty for none."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds)) if seconds > 0 else ""
+    """Return a wall-clock time in UTC; empty for none, and for what no calendar has."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds)) if seconds > 0 else ""
+    except (OverflowError, ValueError, OSError):
+        return ""
 
 
 def session_value(record: SessionRecord) -> dict[str, Any]:

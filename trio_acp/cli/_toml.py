@@ -70,9 +70,13 @@ class Table:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.wrong(key, f"it must be a number of seconds, not {_kind(value)}")
-        if not 0 < value < math.inf:
-            raise self.wrong(key, f"it must be a number of seconds above 0, not {value!r}")
-        return float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # TOML's integers have no largest one
+            number = math.inf
+        if not 0 < number < math.inf:
+            raise self.wrong(key, f"it must be a number of seconds above 0, not {number:g}")
+        return number
 
     def path(self, key: str) -> Path | None:
         """Return a file; a relative one is below the directory of the configuration file."""

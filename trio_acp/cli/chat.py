@@ -8,7 +8,7 @@ import os
 import secrets
 import shlex
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -229,7 +229,7 @@ async def _on_terminal(job: _Job, session: Session) -> int:
         view.note("WHATEVER THE AGENT ASKS FOR IS ALLOWED (--permissions approve-all)", bad=True)
     with _notes_instead_of_logs(view):
         code = await on_terminal.run()
-    with trio.move_on_after(_LAST_LINE_SECONDS):  # the terminal may be stopped
+    with trio.move_on_after(_LAST_LINE_SECONDS), suppress(OSError):  # the terminal may be stopped, or gone
         await output.write(f"to go on: {job.resume(session.key)}\n")
     return code
 

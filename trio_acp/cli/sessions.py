@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import trio
+
 from .._errors import StoreError
 from .._manager import open_session_manager
 from ..stores import SQLiteStore, SQLiteTranscript
@@ -201,7 +203,8 @@ async def _export(options: argparse.Namespace) -> int:
         await Output.stdout().write(document)
         return OK
     try:
-        write_private(options.output, document)
+        # In a thread: whoever should read a FIFO may never come, and Ctrl-C must end that wait too.
+        await trio.to_thread.run_sync(write_private, options.output, document, abandon_on_cancel=True)
     except OSError as error:
         raise StoreError(f"--output {options.output}: {error.strerror}") from error
     return OK

@@ -53,6 +53,8 @@ def from_row(row: tuple[Any, ...]) -> SessionRecord:
     """
     values = dict(zip(_COLUMNS, row, strict=True))
     pid, start_time, boot_id, manager_id = (values[name] for name in _OWNER)
+    if not isinstance(values["last_activity"], int | float) or not isinstance(pid, int | None):
+        raise ValueError("the last activity or the owner's process is no number")  # SQLite keeps any type in a column
     owner = None
     if pid is not None:
         owner = Owner(pid=pid, start_time=start_time, boot_id=boot_id, manager_id=manager_id)
