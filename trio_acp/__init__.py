@@ -14,6 +14,8 @@ A map of the code.  Imports only go down::
     _refresh                             what the backend tells between turns: its ids, its health
     _evictor                             closing what is idle; room for another backend session
     _context  _calls                     what the actors share; calling code that may not end
+    _serving  logs                       whom a task works for, and the log: its filter, frames, what is secret in them
+    otel  prometheus                     spans of turns; a manager's numbers (extras, imported by whoever wants them)
     _queue  _cache  _capacity  _identity  _options  _keys  _statistics
     _backends  _ownership  _starting  _retry  _timeouts  _ledger    policy: synchronous, without I/O or Trio
     acp/                                 AcpRuntime: links, connections, JSON-RPC, the messages of ACP

@@ -58,6 +58,7 @@ from ._errors import StoreError, TurnFailed
 from ._outcomes import Failed
 from ._refresh import after_turn
 from ._requests import Control
+from ._serving import serve
 from ._turn import run_turn, settle
 from ._turn_state import TurnState
 
@@ -84,6 +85,7 @@ def admit(ctx: Context, request: Request) -> None:
 @trio.lowlevel.enable_ki_protection
 async def _serve_lane(ctx: Context, key: str) -> None:
     while (request := ctx.queue.take(key)) is not None:
+        serve(key, request.id if isinstance(request, TurnState) else "")
         try:
             if isinstance(request, TurnState):
                 await run_turn(ctx, request)

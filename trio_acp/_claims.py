@@ -22,6 +22,7 @@ from ._owner import alive, is_alive
 from ._ownership import FREE, changed, claimed, free_for
 from ._reaper import end_groups
 from ._service import shielded
+from ._serving import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -50,7 +51,8 @@ async def holding_rows(store: SessionStore, owner: Owner, seconds: float) -> Asy
                     try:
                         await store.update(key, lambda row: changed(row, owner, FREE))
                     except Exception:  # noqa: BLE001 - whatever a store raises, the exit goes on
-                        _log.exception("the row of %s was not freed", key)
+                        with serving(key):
+                            _log.exception("the row of %s was not freed", key)
             if scope.cancelled_caught:
                 _log.warning("the rows of %s may not have been freed: the store took too long", ", ".join(sorted(held)))
 

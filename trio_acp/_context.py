@@ -20,6 +20,7 @@ from ._ownership import are_due, changed, opened
 from ._queue import SessionActorQueue
 from ._recording import Recorder
 from ._requests import Control
+from ._serving import serving
 from ._statistics import CapacityUse, Statistics, TurnCounters
 from ._trace import TraceRecord
 from ._turn_state import failure_of
@@ -114,7 +115,8 @@ class Context:
         try:
             self.instrument.record(record)
         except Exception:  # noqa: BLE001 - an instrument only listens
-            _log.exception("the instrument failed on %s", name)
+            with serving(request.key, request.id):
+                _log.exception("the instrument failed on %s", name)
 
     def audit(self, event: AuditEvent) -> None:
         """Put a decision of a runtime on record, and tell the instrument."""
@@ -185,7 +187,8 @@ class Context:
                 try:
                     await self._write(key)
                 except Exception:  # noqa: BLE001 - whatever a store raises, the exit goes on
-                    _log.exception("the state of %s was not stored", key)
+                    with serving(key):
+                        _log.exception("the state of %s was not stored", key)
 
     # -- handles --------------------------------------------------------------
 

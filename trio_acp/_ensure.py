@@ -168,7 +168,7 @@ async def _open(
 
     origin: Origin = "new" if resume is None else "resumed"
     while True:
-        ctx.trace("setup", request, resume=resume)
+        ctx.trace("setup", request, agent=record.agent, resume=resume)
         wanted = EnsureRequest(key=request.key, mode=record.mode, cwd=record.working_directory, resume=resume)
         call = ctx.calls.start("ensure_session", runtime.ensure_session, wanted, on_end=ended, discard=close_late)
         await request.wait_for(call, deadline)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ._errors import TooManySessions, TurnFailed
+from ._serving import serving
 
 if TYPE_CHECKING:
     from ._cache import CacheEntry
@@ -125,14 +126,16 @@ class Evictor:
         try:
             return self._ctx.runtime(entry.record.agent).can_resume(entry.handle)
         except Exception:  # noqa: BLE001 - an adapter's fault: its session stays open, the others are not concerned
-            _log.exception("the runtime could not tell whether the session of %s can be resumed", key)
+            with serving(key):
+                _log.exception("the runtime could not tell whether the session of %s can be resumed", key)
             return False
 
     def _is_alive(self, key: str, entry: CacheEntry) -> bool:
         try:
             return self._ctx.runtime(entry.record.agent).is_alive(entry.handle)
         except Exception:  # noqa: BLE001 - an adapter's fault: its session stays open, the others are not concerned
-            _log.exception("the runtime could not tell whether the session of %s is alive", key)
+            with serving(key):
+                _log.exception("the runtime could not tell whether the session of %s is alive", key)
             return True
 
     def _look_again(self, key: str, entry: CacheEntry) -> None:
@@ -142,7 +145,8 @@ class Evictor:
         try:
             entry.suspect = not self._ctx.runtime(entry.record.agent).is_quiet(entry.handle)
         except Exception:  # noqa: BLE001 - an adapter's fault: its session stays suspect, the others are not concerned
-            _log.exception("the runtime could not tell whether the session of %s is quiet", key)
+            with serving(key):
+                _log.exception("the runtime could not tell whether the session of %s is quiet", key)
 
     def _evict(self, key: str, entry: CacheEntry) -> None:
         # Noted at once: whoever needs room knows that this slot is on its way.

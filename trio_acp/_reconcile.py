@@ -19,6 +19,7 @@ from ._ensure import ensure_runtime_handle, known_record
 from ._errors import TooManySessions, TurnFailed
 from ._identity import is_pending, resume_id, tells_more
 from ._refresh import ask, learn, listen, store_identity, tells_ids
+from ._serving import serve
 from ._session import Session
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ async def reconcile_stored(ctx: Context, concurrency: int) -> ReconcileReport:
     async def work() -> None:
         while waiting:
             key = waiting.popleft()
+            serve(key)
             try:
                 with trio.move_on_after(limits.setup) as scope:
                     if await Session(ctx, key)._operate(lambda control: _reconcile(ctx, control)):

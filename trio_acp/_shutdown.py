@@ -10,6 +10,7 @@ from ._errors import ManagerClosed
 from ._outcomes import Stopped
 from ._requests import Control
 from ._service import shielded
+from ._serving import serving
 from ._turn import settle
 from ._turn_state import TurnState
 
@@ -53,8 +54,9 @@ async def shut_down(ctx: Context) -> None:
             entry = ctx.cache.take_out(key)
             assert entry is not None
             runtime = ctx.runtime(entry.record.agent)
-            closing.append(
-                ctx.calls.start("close", ctx.close_handle, runtime, entry.handle, "shutdown", limits.cleanup)
-            )
+            with serving(key):
+                closing.append(
+                    ctx.calls.start("close", ctx.close_handle, runtime, entry.handle, "shutdown", limits.cleanup)
+                )
         for call in closing:
             await call.wait(trio.current_time() + limits.cleanup + limits.join)

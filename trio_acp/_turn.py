@@ -198,7 +198,7 @@ async def _prepare(ctx: Context, turn: TurnState) -> None:
         raise
     if turn.stopping:
         return
-    ctx.trace("ready", turn)
+    ctx.trace("ready", turn, agent=entry.record.agent)
     if turn.ephemeral_record is None:
         turn.marked = True
         patience = min(deadline, trio.current_time() + turn.limits.cleanup)  # the turn does not depend on it

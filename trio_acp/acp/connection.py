@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from .._errors import ConnectionLost, WireError
+from .._serving import serving
 from .codec import encode, unstructure
 from .pending import Frame, PendingReply
 from .rpc import (
@@ -43,7 +44,6 @@ T = TypeVar("T", bound=attrs.AttrsInstance)
 
 MAX_QUEUED = 2**20
 """Characters of requests that may wait for the writer; a single larger one fits an empty queue."""
-
 
 LAST_WORDS = 1.0
 """Seconds for reading on when nothing can be written any more."""
@@ -262,7 +262,7 @@ class Connection:
             frame.taken = True
             self._left_queue(frame)
             lost: ConnectionLost | None = None
-            with trio.move_on_after(self._stall) as scope:
+            with trio.move_on_after(self._stall) as scope, serving(*frame.served):
                 try:
                     await self._transport.send(frame.text)
                 except ConnectionLost as error:

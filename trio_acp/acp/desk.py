@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import trio
 
 from .._errors import InvalidMessage
+from .._serving import serve
 from ..services import Refused
 from ..services.files import Files
 from ..services.terminals import Terminals
@@ -106,6 +107,7 @@ async def serve_at_desk(
     session = sessions.get(asked.session_id)
     if session is None:
         raise RequestRefused(ErrorCode.RESOURCE_NOT_FOUND, f"there is no session {asked.session_id!r} here")
+    serve(*session.serves)
     try:
         return unstructure(await session.desk.serve(request_id, method, asked))
     except Refused as refused:

@@ -25,10 +25,12 @@ from .._errors import (
     RequestFailed,
     SessionInitFailed,
 )
+from .._serving import serve
 from ..abc import Handle
 from .codec import structure
 from .connection import Connection, RequestRefused
 from .desk import Desk, capabilities, serve_at_desk
+from .frame_log import logged
 from .schema import (
     PROTOCOL_VERSION,
     AuthenticateRequest,
@@ -154,6 +156,7 @@ class Link:
     @trio.lowlevel.enable_ki_protection
     async def run(self, dial: Dial, *, timeout: float, stall: float, auth_method: str | None) -> None:
         """Connect within `timeout` seconds and serve until the end.  Raises no error: see `error`."""
+        serve()  # whichever session needed it first: it is nobody's
         try:
             with self._scope:
                 self._scope.deadline = trio.current_time() + timeout
@@ -171,7 +174,7 @@ class Link:
             self.closed.set()
 
     async def _serve(self, transport: Transport, stall: float, auth_method: str | None) -> None:
-        self.connection = Connection(transport, self, stall=stall)
+        self.connection = Connection(logged(transport, self._serves), self, stall=stall)
         self.processes = transport.processes
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self.connection.run, name="trio_acp connection")
@@ -268,7 +271,12 @@ class Link:
             self.connection.count("permission-of-unknown-session")
             self._turned_away("there is no such session", asked.session_id, asked.tool_call.merged_into(None).title)
             return {"outcome": {"outcome": "cancelled"}}
+        serve(*session.serves)
         return await session.ask_permission(request_id, asked)
+
+    def _serves(self, session_id: str) -> tuple[str, str]:
+        session = self.sessions.get(session_id)
+        return ("", "") if session is None else session.serves
 
     def _turned_away(self, rule: str, session_id: str | None, title: str) -> None:
         if self.on_audit is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 import trio
 
+from .._serving import served
 from .codec import structure
 
 if TYPE_CHECKING:
@@ -19,10 +20,11 @@ T = TypeVar("T", bound=attrs.AttrsInstance)
 
 @attrs.define(eq=False)
 class Frame:
-    """A message on its way to the writer; `taken` once it may be on the wire."""
+    """A message on its way to the writer; `taken` once it may be on the wire; `served`: whom it is about."""
 
     text: str
     taken: bool = False
+    served: tuple[str, str] = attrs.field(factory=served)
 
 
 class PendingReply:

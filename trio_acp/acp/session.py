@@ -12,6 +12,7 @@ from .._audit import AuditEvent
 from .._errors import ConnectionLost, InvalidMessage, RequestFailed, TurnFailed
 from .._events import ConfigChanged, ModeChanged, PermissionAnswered, ToolCall, UnknownUpdate
 from .._permissions import choose_option
+from .._serving import serving
 from ..abc import Done, PermissionRequest, Verdict
 from .codec import structure_update, unstructure
 from .schema import (
@@ -87,6 +88,11 @@ class AgentSession:
         """Whether the agent still owes the answer to a prompt."""
         return self._pending is not None and not self._pending.done
 
+    @property
+    def serves(self) -> tuple[str, str]:
+        """The session's key and the id of its running turn, if any: for the log."""
+        return self.key, "" if self._turn is None else self._turn.request_id
+
     # -- the turn -----------------------------------------------------------------
 
     async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
@@ -160,9 +166,10 @@ class AgentSession:
         return True
 
     def _on_invalid(self, error: InvalidMessage) -> None:
-        if not self.connection.ignored["malformed-update"]:
-            _log.warning("passed on as it is: %s", error)
-        self.connection.count("malformed-update")
+        with serving(*self.serves):
+            if not self.connection.ignored["malformed-update"]:
+                _log.warning("passed on as it is: %s", error)
+            self.connection.count("malformed-update")
 
     # -- permissions ----------------------------------------------------------------
 
