@@ -423,7 +423,8 @@ async def test_a_close_that_is_given_up_at_once_is_sent_all_the_same(autojump_cl
     agent = ScriptedAgent()
     async with trio_acp.AcpRuntime(dial_agent(agent)) as runtime:
         handle = await runtime.ensure_session(trio_acp.abc.EnsureRequest(key="k", mode="persistent", cwd="/repo"))
-        with trio.move_on_after(0):
+        with trio.CancelScope() as scope:
+            scope.cancel()
             await runtime.close(handle, "the turn that wanted it closed was stopped")
         await trio.testing.wait_all_tasks_blocked()
         assert ["session/close"] == received(agent, "session/close", "$/cancel_request")
