@@ -6,6 +6,7 @@ A bot framework, a notebook or a GUI that owns asyncio's loop stays as it is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -42,11 +43,14 @@ async def run_trio(async_fn: Callable[[], Awaitable[T]]) -> T:
         done_callback=ended.set_result,
         host_uses_signal_set_wakeup_fd=True,
     )
-    while not ended.done():
-        try:
-            await asyncio.shield(ended)
-        except asyncio.CancelledError:
-            scope.cancel(reason="the asyncio task was cancelled")
+    try:
+        await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        scope.cancel(reason="the asyncio task was cancelled")
+        while not ended.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(ended)
+        raise
     return ended.result().unwrap()
 
 
