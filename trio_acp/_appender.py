@@ -121,15 +121,15 @@ class Appender(Generic[T]):
         if not batch:
             return True
         problem = f"no answer within {self._patience:g} s"
-        with trio.move_on_after(self._patience):
-            try:
+        try:
+            with trio.move_on_after(self._patience):
                 await self._write([record for record, _ in batch])
-            except Exception as error:  # noqa: BLE001 - whatever is raised there, it decides nothing
-                problem = str(error) or repr(error)
-            else:
                 for _ in batch:
                     self._weight -= self._waiting.popleft()[1]
                 return True
+        # Outside of the scope: a nursery in there may put an error and our cancellation into one group.
+        except Exception as error:  # noqa: BLE001 - whatever is raised there, it decides nothing
+            problem = str(error) or repr(error)
         self.failures += 1
         _log.warning("the %s did not take %d records: %s", self._name, len(batch), problem)
         return False

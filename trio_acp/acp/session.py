@@ -191,22 +191,22 @@ class AgentSession:
             session=turn.handle.key, tool_call=tool_call, options=asked.options, cwd=turn.handle.cwd
         )
         verdict: Decision | Verdict = "cancel"
-        with trio.CancelScope() as scope:
-            question = self._permissions[request_id] = _Question(turn.request_id, tool_call.title, scope)
-            try:
+        question = self._permissions[request_id] = _Question(turn.request_id, tool_call.title, trio.CancelScope())
+        try:
+            with question.scope:
                 verdict = await turn.permissions.decide(request)
-            except trio.Cancelled:
-                if self._permissions.get(request_id) is question:  # it was not us: see `_cancel_permissions`
-                    taken_back = self.connection.usable
-                    rule = "the agent took its request back" if taken_back else "the connection has ended"
-                    self._audit("cancel", rule, question.title, question.turn)
-                raise
-            except Exception:  # noqa: BLE001 - a broken policy denies
-                _log.exception("the permission policy failed; permission is denied")
-                verdict = Verdict(decision="deny", rule="the policy failed")
-            finally:
-                if unanswered := self._permissions.get(request_id) is question:
-                    del self._permissions[request_id]
+        except Exception:  # noqa: BLE001 - a broken policy denies
+            _log.exception("the permission policy failed; permission is denied")
+            verdict = Verdict(decision="deny", rule="the policy failed")
+        except BaseException:  # cancelled, alone or in a group: a policy may ask several at once
+            if self._permissions.get(request_id) is question:  # it was not us: see `_cancel_permissions`
+                taken_back = self.connection.usable
+                rule = "the agent took its request back" if taken_back else "the connection has ended"
+                self._audit("cancel", rule, question.title, question.turn)
+            raise
+        finally:
+            if unanswered := self._permissions.get(request_id) is question:
+                del self._permissions[request_id]
         if not unanswered:
             verdict = Verdict(decision="cancel", rule=_OVER)
         elif not isinstance(verdict, Verdict):
