@@ -453,3 +453,32 @@ def test_options_that_cannot_be(options: dict[str, Any], detail: str) -> None:
     with pytest.raises(InvalidOption) as caught:
         FileService(**options)
     assert detail == caught.value.detail
+
+
+async def test_a_long_path_takes_few_descriptors(tmp_path: Path) -> None:
+    """However deep a path is: it is walked with a few at a time, and only so many directories are made for it."""
+    deep = str(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        for _ in range(10):
+            deep += "/d" * 30
+            await files(tmp_path).write(f"{deep}/f", "x")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 60, hard))  # noqa: PTH208 - numbers
+        assert "x" == await files(tmp_path).read(f"{deep}/f")
+        await files(tmp_path).write(f"{deep}/g", "y")
+        message = await refused(files(tmp_path).write(f"{tmp_path}/{'e/' * 999}f", "x"), "invalid")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    longer = await refused(files(tmp_path).write(f"{tmp_path}/{'e/' * 9999}f", "x"), "invalid")
+    assert "32 directories" in message
+    assert len(longer) < 100
+    assert [tmp_path / "d"] == sorted(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["\ud800", "new/\ud800", "\ud800/new"])
+async def test_half_a_surrogate_pair_is_no_path(name: str, tmp_path: Path) -> None:
+    """What the system has no name for is refused like any other path that cannot be, and nothing is made for it."""
+    opened = files(tmp_path)
+    assert "surrogate" in await refused(opened.read(f"{tmp_path}/{name}"), "invalid")
+    assert "surrogate" in await refused(opened.write(f"{tmp_path}/{name}", "x"), "invalid")
+    assert [] == list(tmp_path.iterdir())

@@ -34,6 +34,10 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK, opening a FIFO waits for its other end.
 _FILE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
+_MAX_LENGTH: Final = 4096
+MAX_MADE: Final = 32
+"""Directories that are made for one file, at most; each is kept open until the file is written."""
+
 
 def components(root: str, path: str) -> list[str]:
     """Return the names that lead from the root to `path`; none for the root itself.
@@ -41,8 +45,14 @@ def components(root: str, path: str) -> list[str]:
     Raises:
         Refused: it is not absolute, not below the root, or has ``..`` or a null character in it.
     """
+    if len(path) > _MAX_LENGTH:  # it would be in our answer and in the log
+        raise Refused("invalid", f"a path must not have more than {_MAX_LENGTH} characters")
     if "\0" in path or not path.startswith("/"):
         raise Refused("invalid", f"{path!r}: a path must be absolute")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise Refused("invalid", f"{path!r}: character {error.start} is half a surrogate pair") from error
     names = _names(path)
     if ".." in names:
         raise Refused("invalid", f"{path!r}: a path must not have '..' in it")
@@ -76,6 +86,7 @@ def open_directory(root: str, names: list[str], path: str, *, create: bool = Fal
         except OSError as error:
             raise Refused("failed", f"the session's directory {root!r} cannot be opened: {error.strerror}") from error
         opened.callback(os.close, here)
+        missing = 0
         with ExitStack() as made:
             for name in names:
                 try:
@@ -83,9 +94,14 @@ def open_directory(root: str, names: list[str], path: str, *, create: bool = Fal
                 except Refused as refused:
                     if not create or refused.reason != "missing":
                         raise
+                    missing += 1
+                    if missing > MAX_MADE:
+                        raise Refused("invalid", f"more than {MAX_MADE} directories of the path are missing") from None
                     if _make(here, name, path):
                         made.callback(_remove, here, name)
                     inner = _step(here, name, path)
+                if not missing:  # a path is as long as an agent likes, and descriptors are few
+                    opened.close()
                 opened.callback(os.close, inner)
                 here = inner
             yield here
