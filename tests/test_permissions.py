@@ -288,6 +288,8 @@ async def test_a_file_system_that_hangs_is_unknown(autojump_clock: MockClock, mo
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_expire, autojump_clock)
             assert "deny" == await decision_of(ApproveReads(), request_for("/repo/a"))
+        # It has a place of its own: were it one that all threads share, forty of them would stop everything.
+        assert 0 == trio.to_thread.current_default_thread_limiter().borrowed_tokens
     finally:
         hangs.set()
 

@@ -6,11 +6,13 @@ import os
 import shutil
 import signal
 import sys
-from contextlib import asynccontextmanager, suppress
+import threading
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 
 from tests.service_kit import Marker, until
 from trio_acp import InvalidOption, TerminalService
@@ -20,7 +22,7 @@ from trio_acp.services._terminal import Exit
 from trio_acp.services.terminals import Terminals
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.concurrency
@@ -154,7 +156,8 @@ async def test_a_value_that_is_no_text(tmp_path: Path) -> None:
     async with terminals(tmp_path, "env") as opened:
         await refused(create(opened, "env", env=[("A", "\0")]), "invalid")
         assert "cannot be started" in await refused(create(opened, "env", env=[("A", 2**22 * "x")]), "failed")
-        assert "cannot be started" in await refused(create(opened, "env", "\ud800"), "failed")
+        message = await refused(create(opened, "env", "\ud800"), "failed")
+        assert message.startswith("'env' cannot be started: ")  # and not where it is
         assert Exit(0, None) == (await run(opened, "env"))[2]
 
 
@@ -325,3 +328,26 @@ async def test_a_create_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None
         await marker.wait_for(0)
         assert 0 == opened._starting
         assert {} == opened._terminals
+
+
+async def test_a_file_system_that_hangs_takes_no_thread_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Directories that cannot be opened keep threads of their session only; whoever else needs one gets it."""
+    hangs, limiter = threading.Event(), trio.to_thread.current_default_thread_limiter()
+
+    @contextmanager
+    def open_directory(*_: Any) -> Iterator[int]:
+        hangs.wait(30)
+        yield 0
+
+    monkeypatch.setattr("trio_acp.services.terminals.open_directory", open_directory)
+    try:
+        async with terminals(tmp_path, "env") as opened, trio.open_nursery() as nursery:
+            for _ in range(6):
+                nursery.start_soon(create, opened, "env")
+            await trio.testing.wait_all_tasks_blocked()
+            assert 0 == limiter.borrowed_tokens
+            nursery.cancel_scope.cancel()
+    finally:
+        hangs.set()

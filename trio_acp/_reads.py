@@ -24,6 +24,19 @@ _MAX_LENGTH: Final = 4096
 """Characters of a path.  No system opens a longer one, so who looks at it would not see what is there."""
 
 
+_THREADS: Final = 8
+_limiters: Final[trio.lowlevel.RunVar[trio.CapacityLimiter]] = trio.lowlevel.RunVar("trio_acp reads")
+
+
+def _limiter() -> trio.CapacityLimiter:
+    """Return the run's own places for looking: those left behind in a file system that hangs are nobody else's."""
+    try:
+        return _limiters.get()
+    except LookupError:
+        _limiters.set(limiter := trio.CapacityLimiter(_THREADS))
+        return limiter
+
+
 @attrs.frozen
 class Place:
     """A path, and every file that may be meant by it.
@@ -79,7 +92,9 @@ async def find_places(request: PermissionRequest, also: Iterable[str] = ()) -> P
         await trio.lowlevel.checkpoint()
         return None
     with trio.move_on_after(_SECONDS):
-        return await trio.to_thread.run_sync(_resolve, cwd, paths, tuple(also), abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(
+            _resolve, cwd, paths, tuple(also), abandon_on_cancel=True, limiter=_limiter()
+        )
     return None
 
 

@@ -144,12 +144,13 @@ class Terminal(GroupProcess):
 
 
 async def start_terminal(
-    argv: Sequence[str], *, directory: int, path: str, env: Mapping[str, str], limit: int, wall: float
+    argv: Sequence[str], *, name: str, directory: int, path: str, env: Mapping[str, str], limit: int, wall: float
 ) -> Terminal:
     """Start a command in a group of its own.  Starting cannot be interrupted; no checkpoint follows it.
 
     Args:
         argv: An absolute path, then the arguments.
+        name: What the agent calls it, for errors: where it is, is not the agent's concern.
         directory: The descriptor of its working directory.
         path: The directory's path, for where a descriptor cannot say it.
         env: Its whole environment.
@@ -172,5 +173,5 @@ async def start_terminal(
         )
     except (OSError, ValueError) as error:
         why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-        raise Refused("failed", f"{argv[0]!r} cannot be started: {why}") from error
+        raise Refused("failed", f"{name!r} cannot be started: {why}") from error
     return Terminal(process, limit=limit, wall=wall)

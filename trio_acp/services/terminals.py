@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _DIRECTORY_SECONDS: Final = 10.0
+_THREADS: Final = 4
 
 
 def _resolve(commands: Iterable[str]) -> dict[str, str]:
@@ -111,6 +112,8 @@ class Terminals:
         self._of_this_turn: set[Terminal] = set()
         self._running: set[Terminal] = set()  # those that were released are here until they are gone
         self._starting = self._started = 0
+        # As for files: what hangs in a file system must not take the threads that all else needs.
+        self._limiter = trio.CapacityLimiter(_THREADS)
         self._closed = False
 
     async def create(
@@ -143,7 +146,7 @@ class Terminals:
             raise Refused("failed", f"{service.max_terminals} terminals are not released; release one of them first")
         self._starting += 1
         try:
-            terminal = await self._start([program, *args], cwd, whole, limit)
+            terminal = await self._start(command, [program, *args], cwd, whole, limit)
         finally:
             self._starting -= 1
         # From here on without a checkpoint: whoever was started has an owner, and can be stopped.
@@ -167,7 +170,9 @@ class Terminals:
         finally:
             self._running.discard(terminal)
 
-    async def _start(self, argv: list[str], cwd: str | None, env: dict[str, str], limit: int | None) -> Terminal:
+    async def _start(
+        self, command: str, argv: list[str], cwd: str | None, env: dict[str, str], limit: int | None
+    ) -> Terminal:
         most = self._service.max_output
         path = self._root if cwd is None else cwd
         found: list[int] = []
@@ -175,7 +180,9 @@ class Terminals:
         with ExitStack() as opened:
             try:
                 with trio.move_on_after(_DIRECTORY_SECONDS):
-                    await trio.to_thread.run_sync(self._open, cwd, found, gate, abandon_on_cancel=True)
+                    await trio.to_thread.run_sync(
+                        self._open, cwd, found, gate, abandon_on_cancel=True, limiter=self._limiter
+                    )
             finally:
                 if not gate.withdraw():  # else the thread closes what it may still open
                     opened.callback(os.close, found[0])
@@ -183,6 +190,7 @@ class Terminals:
                 raise Refused("failed", f"{path!r}: the file system did not answer within {_DIRECTORY_SECONDS:g} s")
             return await start_terminal(
                 argv,
+                name=command,
                 directory=found[0],
                 path=path,
                 env=env,
