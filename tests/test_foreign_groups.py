@@ -46,7 +46,6 @@ class TwoAtOnce(PermissionPolicy):
             nursery.start_soon(trio.sleep_forever)
             nursery.start_soon(self._one)
             await trio.sleep_forever()
-        return "allow"
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -236,6 +236,40 @@ async def test_a_runtime_may_stream_anything(tmp_path: Path) -> None:
         assert ["prompt", "tool_call", "text_delta", "outcome"] == [e.body["type"] for e in await kept.list("k")]
 
 
+async def test_what_cannot_be_written_stops_nothing_else(tmp_path: Path) -> None:
+    """An event that no JSON can be made of is named, once; all before it and behind it is there."""
+    circle: dict[str, Any] = {}
+    circle["me"] = circle
+    events = [trio_acp.ToolCall(id="1", title="T", raw_input=raw) for raw in ({(1, 2): 3}, circle, "sound")]
+    kept = SQLiteTranscript(tmp_path / "t.db")
+    async with trio_acp.open_session_manager({"fake": FakeRuntime(turn=events)}, transcript=kept) as manager:
+        await (await manager.start_session("k", agent="fake")).prompt("go")
+    async with kept:
+        kinds = [(e.body["type"], e.body.get("unwritable")) for e in await kept.list("k")]
+    bad = [("tool_call", "TypeError"), ("tool_call", "ValueError")]
+    assert [("prompt", None), *bad, ("tool_call", None), ("outcome", None)] == kinds
+
+
+async def test_prompts_that_wait_are_bounded_too(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transcript that takes nothing for long does not fill the memory; what it gets later are whole turns."""
+    monkeypatch.setattr(_recording, "MAX_RECORDED", 2000)
+    kept = MemoryTranscript(*[OSError("full")] * 10)
+    async with recorded(kept) as session:
+        for _ in range(50):
+            assert trio_acp.Completed() == (await session.prompt(f"say a; say {'b' * 300}")).outcome
+        entries = session._ctx.recorder.entries
+        assert entries is not None
+        assert entries._weight <= 4000
+        await trio.sleep(100)
+        assert trio_acp.Completed() == (await session.prompt("say later")).outcome
+    turns = {entry.turn for entry in kept.entries.values()}
+    assert 1 < len(turns) < 30
+    assert all(kept.entries[turn, 0].kind == "prompt" for turn in turns)
+    assert "later" in repr(list(kept.entries.values()))
+
+
 # -- the file -----------------------------------------------------------------
 
 

@@ -64,9 +64,14 @@ class Appender(Generic[T]):
         self._hurry = trio.Event()
         self._stopped = trio.Event()
 
-    def add(self, record: T, weight: int = 1, *, always: bool = False) -> bool:
-        """Take a record to be written; False if too much waits already, unless it is to be taken `always`."""
-        if not always and self._weight + weight > self._most:
+    def add(self, record: T, weight: int = 1, *, first: bool = False) -> bool:
+        """Take a record to be written; False if too much waits already.
+
+        What matters more, `first`, may take as much room again, and then as
+        much as it needs if nothing else waits.
+        """
+        most = 2 * self._most if first else self._most
+        if self._weight + weight > most and (self._waiting or not first):
             if not self.lost:
                 _log.error("the %s does not keep up: records are lost", self._name)
             self.lost += 1

@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 MAX_AUDITED: Final = 100_000
 """Records that may wait for the audit log."""
 MAX_RECORDED: Final = 16 * 2**20
-"""Characters that may wait for the transcript."""
+"""Characters of events that may wait for the transcript; prompts and outcomes may be as many again."""
 MAX_TEXT: Final = 300
 """Characters of an audit record's rule, and of its session id."""
 LINGER: Final = 0.25
@@ -124,10 +124,13 @@ class TurnRecord:
         self._missing = 0
         self._ended = False
         prompt = prompt_value(turn.prompt)
-        self._add("prompt", prompt, len(prompt["text"]))
+        # Without its beginning nothing of a turn is kept.
+        self._kept = self._add("prompt", prompt, len(prompt["text"]))
 
     def saw(self, event: Event, size: int) -> None:
         """Write down an event of so many characters; a piece of text goes on where the last one ended."""
+        if not self._kept:
+            return
         last = self._last
         if (
             last is not None
@@ -143,20 +146,19 @@ class TurnRecord:
 
     def settle(self, outcome: Outcome) -> None:
         """Write down how the turn ended, and how much of it is not there; the first call counts."""
-        if not self._ended:
+        if self._kept and not self._ended:
             self._ended = True
             missing = {"missing_events": self._missing} if self._missing else {}
             self._add("outcome", outcome_value(outcome) | missing, 0)
 
-    def _add(self, kind: EntryKind, what: Event | dict[str, Any], size: int) -> None:
+    def _add(self, kind: EntryKind, what: Event | dict[str, Any], size: int) -> bool:
         draft = _Draft(self._session, self._turn, self._seq, self._wall_clock(), kind, what)
         # Prompts and outcomes are few, and without them the rest says nothing.
-        if self._entries.add(draft, size + _OVERHEAD, always=kind != "event"):
-            self._seq += 1
-            self._last = draft
-        else:
-            self._missing += 1
-            self._last = None
+        taken = self._entries.add(draft, size + _OVERHEAD, first=kind != "event")
+        self._seq += taken
+        self._missing += not taken
+        self._last = draft if taken else None
+        return taken
 
 
 @asynccontextmanager

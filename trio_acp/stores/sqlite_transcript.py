@@ -104,7 +104,7 @@ class SQLiteTranscript(Transcript):
             for entry in entries:
                 if entry.seq == 0:
                     execute(_BEGIN, (entry.turn, storable(entry.session)))
-                body = json.dumps(entry.body, default=repr)  # a runtime may put any object into an event
+                body = _to_json(entry.body)
                 execute(_PUT, (entry.turn, entry.seq, entry.time, entry.kind, body))
                 if execute(_CHANGES) == [(1,)]:
                     execute(_GROW, (len(body) + _OVERHEAD, entry.turn))
@@ -142,6 +142,14 @@ class SQLiteTranscript(Transcript):
             return len(turns)
 
         return await self._file.run(lambda database: database.transact("forget", delete))
+
+
+def _to_json(body: dict[str, Any]) -> str:
+    """Write a body; a runtime may put anything into an event, and one that cannot be written must not stop the rest."""
+    try:
+        return json.dumps(body, default=repr)
+    except Exception as error:  # noqa: BLE001 - a key that is no text, a circle, a `repr` that raises whatever it likes
+        return json.dumps({"type": body["type"], "unwritable": type(error).__name__})
 
 
 def _make_room(execute: Execute, most: int) -> None:
