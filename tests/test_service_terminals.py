@@ -351,3 +351,31 @@ async def test_a_file_system_that_hangs_takes_no_thread_from_others(
             nursery.cancel_scope.cancel()
     finally:
         hangs.set()
+
+
+async def test_a_command_that_is_being_started_is_waited_for(tmp_path: Path) -> None:
+    """Once `wait_closed` has returned nothing is alive, not even what was asked for just before."""
+    async with terminals(tmp_path, "sh") as opened, trio.open_nursery() as nursery:
+        nursery.start_soon(refused, create(opened, "sh", "-c", TREE, marker=(marker := Marker())), "cancelled")
+        for _ in range(2):  # it has taken its first step
+            await trio.lowlevel.checkpoint()
+        assert 1 == opened._starting
+        opened.close()
+        await opened.wait_closed()
+        assert (0, 0) == (opened._starting, len(opened._running))
+        assert set() == marker.pids()
+
+
+async def test_what_is_released_but_not_gone_takes_its_place(tmp_path: Path) -> None:
+    """An agent that starts and releases has never more processes than it may have terminals."""
+    async with terminals(tmp_path, "sh", max_terminals=1) as opened, trio.open_nursery() as nursery:
+        terminal_id = await create(opened, "sh", "-c", "trap '' TERM; echo up; while :; do sleep 1000; done")
+        await until(lambda: "up" in opened[terminal_id].output()[0])
+        nursery.start_soon(opened.release, terminal_id)
+        for _ in range(2):
+            await trio.lowlevel.checkpoint()
+        assert {} == opened._terminals
+        await refused(create(opened, "sh", "-c", ":"), "failed")
+    async with terminals(tmp_path, "sh", max_terminals=1) as opened:
+        await opened.release(await create(opened, "sh", "-c", ":"))
+        await create(opened, "sh", "-c", ":")

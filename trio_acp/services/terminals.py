@@ -72,7 +72,7 @@ class TerminalService:
         commands: Names of programs, or absolute paths.
         max_output: Bytes of output that are kept, at most; the agent may ask for fewer.
         wall: Seconds that a command may run.
-        max_terminals: How many a session may have that are not released.
+        max_terminals: How many a session may have that are not released, or not gone yet.
 
     Raises:
         InvalidOption: a value cannot be, or there is no such program.
@@ -112,6 +112,8 @@ class Terminals:
         self._of_this_turn: set[Terminal] = set()
         self._running: set[Terminal] = set()  # those that were released are here until they are gone
         self._starting = self._started = 0
+        self._none_starts = trio.Event()
+        self._none_starts.set()
         # As for files: what hangs in a file system must not take the threads that all else needs.
         self._limiter = trio.CapacityLimiter(_THREADS)
         self._closed = False
@@ -142,13 +144,18 @@ class Terminals:
         if limit is not None and limit < 0:
             raise Refused("invalid", f"outputByteLimit must be at least 0, not {limit}")
         whole = environment(dict(service.env), env)
-        if len(self._terminals) + self._starting >= service.max_terminals:
+        # Those that were released count until they are gone: they may take no notice of SIGTERM.
+        if len(self._running.union(self._terminals.values())) + self._starting >= service.max_terminals:
             raise Refused("failed", f"{service.max_terminals} terminals are not released; release one of them first")
+        if not self._starting:
+            self._none_starts = trio.Event()
         self._starting += 1
         try:
             terminal = await self._start(command, [program, *args], cwd, whole, limit)
         finally:
             self._starting -= 1
+            if not self._starting:
+                self._none_starts.set()
         # From here on without a checkpoint: whoever was started has an owner, and can be stopped.
         self._running.add(terminal)
         self._nursery.start_soon(self._own, terminal, name=f"trio_acp terminal {terminal.pid}")
@@ -257,5 +264,6 @@ class Terminals:
 
     async def wait_closed(self) -> None:
         """Wait until all that `close` ended are gone.  If cancelled, they are ended all the same."""
+        await self._none_starts.wait()  # what was being started is ended as soon as it was
         for terminal in tuple(self._running):
             await terminal.done.wait()
