@@ -164,6 +164,7 @@ def permitted(turn: Turn, session: str, name: str) -> Iterator[tuple[TraceRecord
                     yield record, turn.step(record)
 
 
+@settings(max_examples=50)  # many more take minutes
 @given(st.data(), st.integers(1, 3))
 def test_every_run_of_the_model_ends_all_its_spans_once(data: st.DataObject, count: int) -> None:
     """Several turns, whose records come in any order that the model permits, at any time: the laws hold."""
