@@ -192,7 +192,7 @@ def test_the_markdown_has_everything_once(tmp_path: Path) -> None:
     text = remembered().text(tmp_path / "x.MD")
     begin = "## You\n\nhi\n\n## Agent\n\n> ab\n\none\\u009b\n\n- completed: Read\\u001b[2J\n\n- [x] x\n\n"
     assert text.startswith(f"{begin}## You\n\nmore\n\n## Agent\n")
-    assert '"by": "user"' in text
+    assert text.endswith("\n\n*Stopped by user*\n")
 
 
 def test_the_json_has_an_object_a_line(tmp_path: Path) -> None:

@@ -287,7 +287,7 @@ async def test_commands(tmp_path: Path) -> None:
             ("/set", "the agent has told of no options yet"),
             ("/set effort high", "effort: high"),
             ("/set effort bad", "session/set_config_option: There is no such"),
-            ("/set effort", "it is written: /set [KEY VALUE]"),
+            ("/set effort", "usage: /set [KEY VALUE]"),
             ("/status", "permissions: ask"),
             ("/queue", "nothing waits"),
             ("/cancel", "nothing runs; 0 taken back"),

@@ -85,7 +85,7 @@ class ChatCommands:
                     self.quit()
                 case _ if f"/{name}" in _names():
                     usage = next(usage for usage in HELP if usage.split()[0] == f"/{name}")
-                    self.face.note(f"it is written: {usage}", bad=True)
+                    self.face.note(f"usage: {usage}", bad=True)
                 case _:
                     self.face.note(
                         f"there is no command /{name}; /help lists them, and // begins a prompt with /", bad=True

@@ -11,6 +11,8 @@ import attrs
 from .._errors import InvalidOption
 from .._events import ContentDelta, PermissionAnswered, Plan, TextDelta, Thought, ToolCall
 from .._outcomes import Completed, Outcome
+from .._transcript import outcome_value
+from ._export import outcome_words
 from ._json import event_line, outcome_line
 from ._text import one_line, safe_text
 
@@ -124,7 +126,7 @@ def _markdown_part(entry: Entry) -> str:
         case Completed(stop_reason="end_turn"):
             return ""
         case _ if isinstance(entry, Outcome):
-            return f"*{one_line(outcome_line(entry))}*"
+            return f"*{outcome_words(outcome_value(entry))}*"
         case _:
             return ""
 

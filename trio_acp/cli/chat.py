@@ -144,10 +144,16 @@ def is_terminal() -> bool:
 def resume_command(options: argparse.Namespace, backend: Backend, key: str) -> str:
     """Return the command line that resumes a session, without what may be secret."""
     words = ["trio-acp", "chat", "--session", key]
-    for name in ("url", "stdio", "agent", "config", "token_file", "store", "cwd"):
+    # Not the trace: the next chat would write over it.
+    kept = ("url", "stdio", "agent", "config", "token_file", "ca_file", "store", "cwd", "timeout", "permissions")
+    for name in kept:
         value = getattr(options, name, None)
         if value is not None:
             words += [f"--{name.replace('_', '-')}", backend.shown if name == "url" else str(value)]
+    words += ["--record"] if options.record else []
+    words += ["--allow-fs"] if options.allow_fs else []
+    for command in options.allow_terminal or ():
+        words += ["--allow-terminal", command]
     for name, _ in options.header:
         words += ["--header", f"{name}: ..."]
     return one_line(shlex.join(words), limit=2000)
