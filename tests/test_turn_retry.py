@@ -24,8 +24,8 @@ from trio_acp import (
     TurnFailed,
     TurnTimedOut,
 )
+from trio_acp._calls import as_acp_error
 from trio_acp._retry import nothing_was_started
-from trio_acp._turn_state import as_acp_error
 from trio_acp.testing import FakeRuntime, Hang, Raise, Run, Sleep
 
 if TYPE_CHECKING:

@@ -50,11 +50,11 @@ class Backends:
         Raises:
             BackendMissing: there is none.
         """
-        try:
-            return self._runtimes[backend_name(name)]
-        except KeyError:
+        runtime = self._runtimes.get(name) or self._runtimes.get(backend_name(name))
+        if runtime is None:
             known = ", ".join(sorted(self)) or "none"
-            raise BackendMissing(f"no runtime is registered as {name!r} (registered: {known})") from None
+            raise BackendMissing(f"no runtime is registered as {name!r} (registered: {known})")
+        return runtime
 
     def is_healthy(self, name: str) -> bool:
         """Whether a registered runtime says that it can open sessions; one that fails to answer cannot."""

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import attrs
 import trio
 
+from ._errors import AcpError, TurnFailed
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -129,3 +131,19 @@ class Calls:
                 self.straggled += 1
                 _log.warning("the call %s does not end although it was cancelled (%s)", call.name, reason)
         return all(call.finished for call in calls)
+
+
+def failure_of(call: Call[Any]) -> AcpError:
+    """Return why a call into a runtime did not return: what it raised, else that it ended itself."""
+    if call.error is None:
+        return TurnFailed(f"the adapter's {call.name} ended itself by cancellation", detail="adapter-error")
+    return as_acp_error(call.error)
+
+
+def as_acp_error(error: Exception, kind: type[AcpError] = TurnFailed) -> AcpError:
+    """Return the error itself if it is one of ours, else one of this kind, caused by it."""
+    if isinstance(error, AcpError):
+        return error
+    failure = kind(f"the adapter failed: {error!r}", detail="adapter-error")
+    failure.__cause__ = error
+    return failure

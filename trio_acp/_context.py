@@ -13,6 +13,7 @@ import trio
 from ._backends import backend_name
 from ._background import Bookkeeper
 from ._cache import RuntimeCache
+from ._calls import failure_of
 from ._capacity import Capacity
 from ._errors import TurnFailed
 from ._keys import agent_id, agent_of
@@ -23,7 +24,6 @@ from ._requests import Control
 from ._serving import serving
 from ._statistics import CapacityUse, Statistics, TurnCounters
 from ._trace import TraceRecord
-from ._turn_state import failure_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -138,10 +138,12 @@ class Context:
     def with_agent(self, stored: SessionRecord) -> SessionRecord:
         """Return a stored record with its agent as runtimes are named; without one, it has that of its key."""
         agent = backend_name(stored.agent) or agent_of(stored.key) or agent_id(self.settings.default_agent)
-        return attrs.evolve(stored, agent=agent)
+        return stored if agent == stored.agent else attrs.evolve(stored, agent=agent)
 
-    async def save(self, request: Request, changes: dict[str, Any], deadline: float) -> None:
-        """Write changes of a session's record, best effort.
+    async def save(
+        self, request: Request, changes: dict[str, Any], deadline: float, *, interruptible: bool = False
+    ) -> None:
+        """Write changes of a session's record, best effort; if `interruptible`, only until the request is to stop.
 
         A record that is no longer stored, or has become another manager's,
         stays so.  A failure, or `deadline` passing, is logged, counted and
@@ -158,12 +160,19 @@ class Context:
             entry.unstored = False
         # Remembered first: whatever interrupts the write, the changes are not lost.
         self.unsaved[key] = {**self.unsaved.get(key, {}), **changes}
-        with trio.move_on_at(deadline):
+        with trio.CancelScope(deadline=deadline) as scope:
+            if interruptible:
+                request.interrupts = scope
             try:
                 await self._write(key)
                 problem = None
             except Exception as error:  # noqa: BLE001 - whatever a store raises, it decides no turn's outcome
                 problem = str(error) or repr(error)
+            finally:
+                if interruptible:
+                    request.interrupts = None
+        if scope.cancelled_caught and interruptible and request.stopping:
+            return
         if problem is not None:
             self.counters.store_failures += 1
             _log.warning("could not store the state of %s: %s", key, problem)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 import trio
 
+from ._calls import failure_of
 from ._claims import require_free
 from ._ensure import ensure_runtime_handle, known_record
 from ._errors import (
@@ -39,7 +40,6 @@ from ._options import ConfigPair, config_pairs, merge, must_reopen, normalise, s
 from ._ownership import are_due
 from ._records import RuntimeOptions
 from ._requests import GAVE_UP
-from ._turn_state import failure_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -9,13 +9,13 @@ import attrs
 import trio
 
 from ._cache import CacheEntry
+from ._calls import as_acp_error
 from ._claims import claim_row
 from ._errors import AcpError, SessionInitFailed, TurnFailed
 from ._identity import from_ensure, ids_of, merge, resume_id
 from ._keys import missing
 from ._refresh import is_well, listen
 from ._requests import GAVE_UP
-from ._turn_state import as_acp_error
 from .abc import EnsureRequest
 
 if TYPE_CHECKING:

@@ -53,7 +53,9 @@ class Evictor:
         if entry is not None:
             self._ctx.capacity.stays(entry.handle)  # its eviction may have been withdrawn, for a close that was too
             # Moving the alarm wakes nobody.  A turn therefore costs the evictor no step.
-            self._alarm.deadline = min(self._alarm.deadline, entry.expires(self._ctx.settings.idle_ttl))
+            expires = entry.expires(self._ctx.settings.idle_ttl)
+            if expires < self._alarm.deadline:
+                self._alarm.deadline = expires
 
     def evict_expired(self) -> None:
         """Start closing every idle handle that has expired, in parallel."""

@@ -117,7 +117,7 @@ class Turn:
         """
         if not self._entered:
             raise RuntimeError("a turn is entered first, with `async with`")
-        event = await self._state.next_event()
+        event = self._state.take() or await self._state.next_event()
         if event is not None:
             return event
         self._raise_failure()

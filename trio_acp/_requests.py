@@ -38,14 +38,18 @@ class Ending(Protocol):
 
 
 class Request(ABC):
-    """Something a session was asked to do; it waits in the session's lane."""
+    """Something a session was asked to do; it waits in the session's lane.
+
+    Attributes:
+        interrupts: The scope to cancel once this is to stop, while our own code runs in one.
+    """
 
     def __init__(self, key: str, request_id: str) -> None:
         self.key = key
         self.id = request_id
         self.settled = trio.Event()
         self._poked = trio.Event()
-        self._interrupted: trio.CancelScope | None = None
+        self.interrupts: trio.CancelScope | None = None
 
     @property
     @abstractmethod
@@ -55,8 +59,8 @@ class Request(ABC):
     def poke(self) -> None:
         """Wake the actor, if it waits for this request."""
         self._poked.set()
-        if self._interrupted is not None and self.stopping:
-            self._interrupted.cancel(reason="the request was asked to stop")
+        if self.interrupts is not None and self.stopping:
+            self.interrupts.cancel(reason="the request was asked to stop")
 
     async def wait_for(self, call: Ending, deadline: float) -> bool:
         """Wait until the call has ended, this is to stop, or the clock shows `deadline`.
@@ -75,12 +79,12 @@ class Request(ABC):
     ) -> T | Literal[GaveUp.GAVE_UP]:
         """Await our own code; return `GAVE_UP` at `deadline` or when this is to stop."""
         with trio.CancelScope(deadline=deadline) as scope:
-            self._interrupted = scope
+            self.interrupts = scope
             try:
                 if not self.stopping:
                     return await async_fn(*args)
             finally:
-                self._interrupted = None
+                self.interrupts = None
         return GAVE_UP
 
 

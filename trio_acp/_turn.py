@@ -202,7 +202,7 @@ async def _prepare(ctx: Context, turn: TurnState) -> None:
     if turn.ephemeral_record is None:
         turn.marked = True
         patience = min(deadline, trio.current_time() + turn.limits.cleanup)  # the turn does not depend on it
-        await turn.interruptibly(turn.gate, ctx.save, turn, _running(ctx, entry.record), patience)
+        await ctx.save(turn, _running(ctx, entry.record), patience, interruptible=True)
 
 
 def _running(ctx: Context, record: SessionRecord) -> dict[str, Any]:

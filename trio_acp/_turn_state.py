@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
 import trio
 
+from ._calls import failure_of
 from ._errors import AcpError, TurnFailed, TurnTimedOut
 from ._events import TextDelta, ToolCall, Usage
 from ._outcomes import CleanupState, Completed, Failed, Outcome, Reply, Stopped, StoppedBy, TimedOut
@@ -157,7 +158,8 @@ class TurnState(Request):
         """Take over the session's own timeout, if it has one and the turn was given none."""
         own = self.limits.turn if self._own_timeout else None
         turn = effective_timeout(of_turn=own, of_session=seconds, default=self.limits.turn)
-        self.limits = attrs.evolve(self.limits, turn=turn)
+        if turn != self.limits.turn:
+            self.limits = attrs.evolve(self.limits, turn=turn)
 
     def note(self, cause: Cause) -> None:
         """Append to the log and wake the actor.  The first entry decides the outcome."""
@@ -250,6 +252,14 @@ class TurnState(Request):
             self._news.set()
         return True
 
+    def take(self) -> Event | None:
+        """Take the next event; None if there is none now."""
+        if not self._events:
+            return None
+        event, size = self._events.popleft()
+        self._buffered -= size
+        return event
+
     async def next_event(self) -> Event | None:
         """Wait for the next event; None once the turn has settled and all were taken.
 
@@ -258,7 +268,7 @@ class TurnState(Request):
         Raises:
             trio.BusyResourceError: another task is waiting for one.
         """
-        while not self._events:
+        while (event := self.take()) is None:
             if self.settled.is_set():
                 return None
             if self._news is not None:
@@ -268,8 +278,6 @@ class TurnState(Request):
                 await self._news.wait()
             finally:
                 self._news = None
-        event, size = self._events.popleft()
-        self._buffered -= size
         return event
 
     def drop_events(self) -> None:
@@ -329,19 +337,3 @@ class TurnState(Request):
         if self._news is not None:
             self._news.set()
         return True
-
-
-def failure_of(call: Call[Any]) -> AcpError:
-    """Return why a call into a runtime did not return: what it raised, else that it ended itself."""
-    if call.error is None:
-        return TurnFailed(f"the adapter's {call.name} ended itself by cancellation", detail="adapter-error")
-    return as_acp_error(call.error)
-
-
-def as_acp_error(error: Exception, kind: type[AcpError] = TurnFailed) -> AcpError:
-    """Return the error itself if it is one of ours, else one of this kind, caused by it."""
-    if isinstance(error, AcpError):
-        return error
-    failure = kind(f"the adapter failed: {error!r}", detail="adapter-error")
-    failure.__cause__ = error
-    return failure

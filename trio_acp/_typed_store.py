@@ -7,15 +7,12 @@ everything here should have one to handle.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ._errors import AcpError, StoreError
 from .abc import SessionStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ._records import SessionRecord
     from .abc import Mutate
 
@@ -30,23 +27,25 @@ class TypedStore(SessionStore):
         self._store = store
 
     async def read(self, key: str) -> SessionRecord | None:
-        with _typed(f"reading the metadata of {key!r}"):
+        try:
             return await self._store.read(key)
+        except AcpError:
+            raise
+        except Exception as error:
+            raise StoreError(f"reading the metadata of {key!r} failed: {error!r}") from error
 
     async def update(self, key: str, mutate: Mutate) -> SessionRecord | None:
-        with _typed(f"changing the metadata of {key!r}"):
+        try:
             return await self._store.update(key, mutate)
+        except AcpError:
+            raise
+        except Exception as error:
+            raise StoreError(f"changing the metadata of {key!r} failed: {error!r}") from error
 
     async def list(self) -> tuple[SessionRecord, ...]:
-        with _typed("listing the stored sessions"):
+        try:
             return await self._store.list()
-
-
-@contextmanager
-def _typed(what: str) -> Iterator[None]:
-    try:
-        yield
-    except AcpError:
-        raise
-    except Exception as error:
-        raise StoreError(f"{what} failed: {error!r}") from error
+        except AcpError:
+            raise
+        except Exception as error:
+            raise StoreError(f"listing the stored sessions failed: {error!r}") from error

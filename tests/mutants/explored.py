@@ -153,10 +153,10 @@ HUNTS: Final[tuple[Hunt, ...]] = (
             "a turn is marked as running only when that was written",
             "E-25",
             "_turn:_prepare",
-            "await turn.interruptibly(turn.gate, ctx.save, turn, _running(ctx, entry.record), patience)",
+            "await ctx.save(turn, _running(ctx, entry.record), patience, interruptible=True)",
             (
                 "turn.marked = False\n"
-                "        await turn.interruptibly(turn.gate, ctx.save, turn, _running(ctx, entry.record), patience)\n"
+                "        await ctx.save(turn, _running(ctx, entry.record), patience, interruptible=True)\n"
                 "        turn.marked = not turn.stopping"
             ),
         ),
