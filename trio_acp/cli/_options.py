@@ -30,10 +30,10 @@ def add_command(
     name: str,
     run: Callable[[argparse.Namespace], int],
     *,
-    summary: str,
     description: str,
     examples: str,
     usage: str | None = None,
+    summary: str | None = None,
 ) -> argparse.ArgumentParser:
     """Add a command whose help shows its texts as they are written."""
     parser = commands.add_parser(

@@ -77,7 +77,6 @@ def add_parser(commands: Commands) -> None:
         commands,
         "chat",
         chat,
-        summary="talk with an agent",
         usage='trio-acp chat (--url URL | --stdio "CMD ARG ...") [options]',
         description=_DESCRIPTION,
         examples=_EXAMPLES,

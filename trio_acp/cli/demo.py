@@ -49,7 +49,6 @@ def add_parser(commands: Commands) -> None:
         commands,
         "demo",
         demo,
-        summary="see it work, in a few seconds, without an agent of your own",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )

@@ -65,7 +65,6 @@ def add_parser(commands: Commands) -> None:
         commands,
         "prompt",
         prompt,
-        summary="send a prompt to an agent",
         usage="trio-acp prompt TEXT|- [options]",
         description=_DESCRIPTION,
         examples=_EXAMPLES,

@@ -49,7 +49,6 @@ def add_parser(commands: Commands) -> None:
         commands,
         "sessions",
         lambda _: ERROR,
-        summary="list, show, end or export stored sessions",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )

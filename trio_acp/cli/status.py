@@ -56,7 +56,6 @@ def add_parser(commands: Commands) -> None:
         "status",
         lambda options: run(functools.partial(_status, options)),
         usage="trio-acp status [KEY] [options]",
-        summary="tell how stored sessions are",
         description=_DESCRIPTION,
         examples=_EXAMPLE,
     )
