@@ -51,7 +51,14 @@ def agent(**members: object) -> dict[str, object]:
     return {"agents": [{"id": "a", "version": "1.0.0", **members}]}
 
 
+COMMANDS: Final = "demo, prompt, chat, serve, sessions, status, agents, doctor, explore, timeline"
+
 MISUSES: Final = [
+    # -- words that are nearly right
+    Misuse("promt hi", 2, f"argument COMMAND ...: 'promt' is none of {COMMANDS}; did you mean prompt?"),
+    Misuse("zzz", 2, f"argument COMMAND ...: 'zzz' is none of {COMMANDS}"),
+    Misuse("sessions lst", 2, "argument COMMAND: 'lst' is none of list, show, close, export; did you mean list?"),
+    Misuse("prompt hi --stdio x --sesion k", 2, "unrecognized arguments: --sesion k; did you mean --session?"),
     # -- which agent
     Misuse(
         "prompt hi",
@@ -258,7 +265,7 @@ MISUSES: Final = [
     Misuse(
         "sessions export k --format pdf",
         2,
-        "argument --format: invalid choice: 'pdf' (choose from 'markdown', 'jsonl')",
+        "argument --format: 'pdf' is none of markdown, jsonl",
     ),
     Misuse("sessions list --store {tmp}", 2, "--store {tmp} is a directory; name the file in it"),
     Misuse("status --stdio true", 2, "which session the agent is to be asked about: KEY is missing"),

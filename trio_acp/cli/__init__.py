@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from .._errors import AcpError
 from ._exits import BROKEN_PIPE, ERROR, INTERRUPTED, exit_code
 from ._logging import log_to_file
-from ._options import HelpFormatter
+from ._options import HelpFormatter, Parser
 from ._output import complain, forget_stdout
 from ._text import one_line
 
@@ -79,7 +79,7 @@ def _run(given: Sequence[str]) -> int:
     options, unknown = parser.parse_known_args(given)
     if unknown:  # told by the command's own parser: argparse itself would show the usage of the whole program
         hint = "; put -- before the agent's command" if options.chosen == "serve" and "--" not in given else ""
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        options.parser.refuse(unknown, hint)
     from ._defaults import with_defaults  # here, for --help and --version are to be quick
 
     if options.log_file is not None:
@@ -91,7 +91,7 @@ def _run(given: Sequence[str]) -> int:
 
 def _parser(wanted: str | None = None) -> argparse.ArgumentParser:
     """Return the parser, which knows the options of one command: those of the others would have to be imported."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="trio-acp",
         usage="trio-acp [--version] COMMAND ...",
         description="Use coding agents over ACP, the Agent Client Protocol.",
