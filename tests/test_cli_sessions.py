@@ -18,7 +18,7 @@ import pytest
 import trio
 
 from tests.cli_kit import AGENT, json_lines, run_cli, started_cli
-from trio_acp import Owner, SessionRecord, SQLiteLedger, SQLiteStore, TaskRecord
+from trio_acp import Identity, Owner, SessionRecord, SQLiteLedger, SQLiteStore, TaskRecord
 from trio_acp._owner import current_owner
 
 if TYPE_CHECKING:
@@ -210,6 +210,16 @@ async def test_status_tells_errors_tasks_and_permissions(home: Home) -> None:
     )
     [value] = json_lines((await home.out("status", "--format", "json")).encode())
     assert ["bad", "k"] == [one["key"] for one in value["sessions"]]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+async def test_status_tells_what_is_stored_also_if_the_agent_cannot_be_asked(home: Home, form: str) -> None:
+    """First what is known without it, and then why it was not asked."""
+    await home.put(SessionRecord(key="k", agent="codex", cwd="/repo", identity=Identity(session_id="s")))
+    done = await home.run("status", "k", "--stdio", "false", "--format", form)
+    assert b"/repo" in done.stdout
+    [why] = done.stderr.decode().splitlines()
+    assert (1, True) == (done.returncode, "--stdio 'false'" in why)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,9 @@ def agent(**members: object) -> dict[str, object]:
     return {"agents": [{"id": "a", "version": "1.0.0", **members}]}
 
 
+NOBODY: Final = (
+    "cannot connect: Connection refused; nobody listens there: start the server, or correct the host and the port"
+)
 COMMANDS: Final = "demo, prompt, chat, serve, sessions, status, agents, doctor, explore, timeline"
 
 MISUSES: Final = [
@@ -59,7 +62,14 @@ MISUSES: Final = [
     Misuse("zzz", 2, f"argument COMMAND ...: 'zzz' is none of {COMMANDS}"),
     Misuse("sessions lst", 2, "argument COMMAND: 'lst' is none of list, show, close, export; did you mean list?"),
     Misuse("prompt hi --stdio x --sesion k", 2, "unrecognized arguments: --sesion k; did you mean --session?"),
+    # -- where sessions are kept
+    Misuse("prompt hi --session k --stdio x --store /", 2, "--store / is a directory; name the file in it"),
+    Misuse("chat --stdio x --store /", 2, "--store / is a directory; name the file in it"),
+    Misuse("demo --store /", 2, "--store / is a directory; name the file in it"),
     # -- which agent
+    Misuse(
+        "prompt hi --url ws://127.0.0.1:1/acp", 1, f"ws://127.0.0.1:1/acp: cannot connect: Connection refused; {NOBODY}"
+    ),
     Misuse(
         "prompt hi",
         2,

@@ -15,11 +15,9 @@ from .._limits import Settings
 from .._owner import is_alive
 from .._ownership import INTERRUPTED, is_left_behind
 from ..stores import SQLiteAudit, SQLiteLedger, SQLiteStore, SQLiteTranscript
-from ._store import default_store
 from ._text import one_line
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Awaitable
     from pathlib import Path
 
@@ -31,22 +29,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 PATIENCE: Final = 10.0
 """Seconds that reading the store may take."""
-
-
-def store_path(options: argparse.Namespace) -> Path:
-    """Return the store's file, which need not exist.
-
-    Raises:
-        InvalidOption: it is a directory, or in the home of a user that there is not.
-    """
-    given: Path = options.store or default_store()
-    try:
-        path = given.expanduser()
-    except RuntimeError:
-        raise InvalidOption(f"--store {given}: there is no such home directory", detail="invalid-path") from None
-    if path.is_dir():
-        raise InvalidOption(f"--store {path} is a directory; name the file in it", detail="invalid-path")
-    return path
 
 
 def is_there(path: Path) -> bool:

@@ -39,7 +39,7 @@ from ._record import add_record_option, make_audit, make_transcript
 from ._render_plain import PlainRenderer
 from ._services import add_service_options
 from ._signals import run
-from ._store import add_store_option, default_store
+from ._store import add_store_option, store_path
 from ._terminal import Terminal
 from ._text import one_line
 from ._trace import add_trace_option, open_trace
@@ -110,7 +110,7 @@ def chat(options: argparse.Namespace) -> int:
     backend = find_backend(options)
     limits = Limits()
     asking = AskUser() if on_terminal else None
-    store = options.store or default_store()
+    store = store_path(options)
     job = _Job(
         backend=backend,
         key=options.session or f"chat-{secrets.token_hex(3)}",

@@ -33,7 +33,7 @@ from ._policy import add_permission_option, make_policy
 from ._record import add_record_option, make_audit, make_transcript
 from ._services import add_service_options
 from ._signals import run
-from ._store import add_store_option, default_store
+from ._store import add_store_option, store_path
 from ._text import one_line
 from ._trace import add_trace_option, open_trace
 from ._why import why
@@ -111,7 +111,7 @@ def prompt(options: argparse.Namespace) -> int:
     limits = Limits()
     if options.timeout is not None:
         limits = attrs.evolve(limits, turn=options.timeout, setup=min(limits.setup, options.timeout))
-    path = options.store or default_store()
+    path = store_path(options)
     writer = WRITERS[options.format](Output.stdout(), Output.stderr())
     job = _Job(
         text=text,

@@ -22,8 +22,8 @@ from ._look import opened, optional_backend, replay_of
 from ._options import Commands, add_command
 from ._output import Output, complain
 from ._signals import run
-from ._store import add_store_option
-from ._stored import in_time, recorded, session_value, store_path, stored_session, stored_sessions
+from ._store import add_store_option, store_path
+from ._stored import in_time, recorded, session_value, stored_session, stored_sessions
 from ._tables import screen_width
 from ._text import one_line
 from ._views import session_lines, session_table
