@@ -147,7 +147,10 @@ async def test_a_recorded_session_is_exported(home: Home, tmp_path: Path) -> Non
     assert ["outcome", "outcome"] == [line["type"] for line in lines if line["type"] == "outcome"]
     target = tmp_path / "out.md"
     target.write_text("old")
-    assert "" == await home.out("sessions", "export", "k", "--output", str(target))
+    assert "is there already; --force" in await home.out("sessions", "export", "k", "--output", str(target), code=1)
+    assert "old" == target.read_text()
+    done = await home.run("sessions", "export", "k", "--output", str(target), "--force")
+    assert (0, b"", f"wrote 2 turns to {target}\n") == (done.returncode, done.stdout, done.stderr.decode())
     assert (document, 0o600) == (target.read_text(), stat.S_IMODE(target.stat().st_mode))
     assert [target.name] == [path.name for path in tmp_path.iterdir() if path.is_file()]
 

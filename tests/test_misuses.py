@@ -51,9 +51,8 @@ def agent(**members: object) -> dict[str, object]:
     return {"agents": [{"id": "a", "version": "1.0.0", **members}]}
 
 
-NOBODY: Final = (
-    "cannot connect: Connection refused; nobody listens there: start the server, or correct the host and the port"
-)
+NOBODY: Final = "nobody listens there: start the server, or correct the host and the port"
+REFUSED: Final = "cannot connect: Connection refused"
 COMMANDS: Final = "demo, prompt, chat, serve, sessions, status, agents, doctor, explore, timeline"
 
 MISUSES: Final = [
@@ -67,9 +66,7 @@ MISUSES: Final = [
     Misuse("chat --stdio x --store /", 2, "--store / is a directory; name the file in it"),
     Misuse("demo --store /", 2, "--store / is a directory; name the file in it"),
     # -- which agent
-    Misuse(
-        "prompt hi --url ws://127.0.0.1:1/acp", 1, f"ws://127.0.0.1:1/acp: cannot connect: Connection refused; {NOBODY}"
-    ),
+    Misuse("prompt hi --url ws://127.0.0.1:1/acp", 1, f"ws://127.0.0.1:1/acp: {REFUSED}; {NOBODY}"),
     Misuse(
         "prompt hi",
         2,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .._errors import InvalidOption
 
 if TYPE_CHECKING:
     import argparse
+
+
+USUAL_AGENT: Final = "agent"
+"""What the agent of stored sessions is called: the next command may reach the same one in another way."""
 
 
 def default_store() -> Path:

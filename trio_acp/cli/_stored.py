@@ -15,6 +15,7 @@ from .._limits import Settings
 from .._owner import is_alive
 from .._ownership import INTERRUPTED, is_left_behind
 from ..stores import SQLiteAudit, SQLiteLedger, SQLiteStore, SQLiteTranscript
+from ._store import USUAL_AGENT
 from ._text import one_line
 
 if TYPE_CHECKING:
@@ -103,6 +104,11 @@ async def tasks(path: Path, key: str | None = None) -> tuple[TaskRecord, ...]:
 def state_of(record: SessionRecord) -> str:
     """Return a session's state; one whose owner died while it ran is interrupted, whoever will notice first."""
     return INTERRUPTED if record.state == "running" and is_left_behind(record, is_alive) else record.state
+
+
+def agent_of(record: SessionRecord) -> str:
+    """Return the name of a session's agent; empty for the one that commands give to all."""
+    return "" if record.agent == USUAL_AGENT else record.agent
 
 
 def owner_of(owner: Owner | None) -> str:
