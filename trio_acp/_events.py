@@ -16,14 +16,14 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class TextContent:
-    """Plain or Markdown text."""
+    """Plain or Markdown text.  ACP: ``ContentBlock``, ``text``."""
 
     text: str
 
 
 @attrs.frozen(kw_only=True)
 class ImageContent:
-    """An image: base64 `data` of type `mime_type`."""
+    """An image: base64 `data` of type `mime_type`, and its `uri` if it has one.  ACP: ``ContentBlock``, ``image``."""
 
     data: str
     mime_type: str
@@ -32,7 +32,7 @@ class ImageContent:
 
 @attrs.frozen(kw_only=True)
 class AudioContent:
-    """Audio: base64 `data` of type `mime_type`."""
+    """Audio: base64 `data` of type `mime_type`.  ACP: ``ContentBlock``, ``audio``."""
 
     data: str
     mime_type: str
@@ -40,7 +40,16 @@ class AudioContent:
 
 @attrs.frozen(kw_only=True)
 class ResourceLink:
-    """A reference to a resource the other side can read."""
+    """A reference to a resource the other side can read.  ACP: ``ContentBlock``, ``resource_link``.
+
+    Attributes:
+        name: What the resource is called.
+        uri: Where it is; who reads it, checks it first.
+        title: A name for people.
+        description: What it is, for people.
+        mime_type: Its type, if known.
+        size: Its bytes, if known.
+    """
 
     name: str
     uri: str
@@ -52,7 +61,14 @@ class ResourceLink:
 
 @attrs.frozen(kw_only=True)
 class EmbeddedResource:
-    """A resource with its contents: `text`, or base64 `blob`."""
+    """A resource with its contents: `text`, or base64 `blob`.  ACP: ``ContentBlock``, ``resource``.
+
+    Attributes:
+        uri: What the resource is called; nothing is read from there.
+        text: Its contents, if they are text.
+        blob: Its contents in base64, if they are not.
+        mime_type: Its type, if known.
+    """
 
     uri: str
     text: str | None = None
@@ -62,24 +78,31 @@ class EmbeddedResource:
 
 @attrs.frozen
 class UnknownContent:
-    """A content block of a kind this version does not know, as decoded JSON."""
+    """A block of a kind this version does not know: `raw` is its decoded JSON.  ACP: ``ContentBlock``."""
 
     raw: dict[str, Any]
 
 
 ContentBlock: TypeAlias = TextContent | ImageContent | AudioContent | ResourceLink | EmbeddedResource | UnknownContent
+"""A piece of a prompt or of an agent's message.  ACP: ``ContentBlock``."""
 
 
 @attrs.frozen(kw_only=True)
 class ToolContent:
-    """An ordinary content block produced by a tool."""
+    """An ordinary block of `content` produced by a tool.  ACP: ``ToolCallContent``, ``content``."""
 
     content: ContentBlock
 
 
 @attrs.frozen(kw_only=True)
 class ToolDiff:
-    """A file change shown by a tool; `old_text` is None for a new file."""
+    """A file change shown by a tool.  ACP: ``ToolCallContent``, ``diff``.
+
+    Attributes:
+        path: The file, as the agent names it.
+        new_text: What is in it afterwards.
+        old_text: What was in it before; None for a new file.
+    """
 
     path: str
     new_text: str
@@ -88,7 +111,7 @@ class ToolDiff:
 
 @attrs.frozen(kw_only=True)
 class ToolTerminal:
-    """A terminal whose output belongs to the tool call."""
+    """A terminal, `terminal_id`, whose output belongs to the tool call.  ACP: ``ToolCallContent``, ``terminal``."""
 
     terminal_id: str
 
@@ -98,7 +121,7 @@ ToolCallContent: TypeAlias = ToolContent | ToolDiff | ToolTerminal
 
 @attrs.frozen(kw_only=True)
 class Location:
-    """A file, and optionally a 1-based line, that a tool call touches."""
+    """A file that a tool call touches, by its `path`, and the `line` from 1 if told.  ACP: ``locations``."""
 
     path: str
     line: int | None = None
@@ -106,7 +129,13 @@ class Location:
 
 @attrs.frozen(kw_only=True)
 class PlanEntry:
-    """One step of a plan: `priority` high/medium/low, `status` pending/in_progress/completed."""
+    """One step of a plan.  ACP: ``PlanEntry``.
+
+    Attributes:
+        content: What is to be done.
+        priority: ``high``, ``medium`` or ``low``.
+        status: ``pending``, ``in_progress`` or ``completed``.
+    """
 
     content: str
     priority: str
@@ -115,7 +144,13 @@ class PlanEntry:
 
 @attrs.frozen(kw_only=True)
 class Command:
-    """A slash command that the agent offers; `hint` describes its input."""
+    """A slash command that the agent offers.  ACP: ``AvailableCommand``.
+
+    Attributes:
+        name: What is typed after the slash.
+        description: What it does.
+        hint: What input it takes, if any.
+    """
 
     name: str
     description: str
@@ -124,12 +159,15 @@ class Command:
 
 @attrs.frozen(kw_only=True)
 class ConfigOption:
-    """A setting of the session that the agent offers.
+    """A setting of the session that the agent offers.  ACP: ``configOptions``.
 
     Attributes:
-        id: What `set_config_option` is given.
+        id: What `Session.set_config_option` is given.
+        name: A name for people.
         type: ``select`` or ``boolean``.
         current_value: The value in force: text, or bool.
+        description: What it does, for people.
+        category: What it is about, such as ``mode`` or ``model``.
         values: The values of a select, groups flattened.
     """
 
@@ -144,7 +182,7 @@ class ConfigOption:
 
 @attrs.frozen(kw_only=True)
 class Cost:
-    """An amount of money in an ISO 4217 currency."""
+    """An `amount` of money in an ISO 4217 `currency`.  ACP: ``cost`` of ``usage_update``."""
 
     amount: float
     currency: str
@@ -155,7 +193,12 @@ class Cost:
 
 @attrs.frozen
 class TextDelta:
-    """The next piece of the agent's message."""
+    """The next piece of the agent's message: its `text`.  ACP: ``session/update``, ``agent_message_chunk``.
+
+    Attributes:
+        text: The piece; whoever joins all pieces has the message.
+        message_id: The same for all pieces of one message, if the agent gives it.
+    """
 
     text: str
     message_id: str | None = None
@@ -163,7 +206,10 @@ class TextDelta:
 
 @attrs.frozen
 class Thought:
-    """The next piece of the agent's reasoning."""
+    """The next piece of the agent's reasoning: `text` and `message_id` as of `TextDelta`.
+
+    ACP: ``session/update``, ``agent_thought_chunk``.
+    """
 
     text: str
     message_id: str | None = None
@@ -171,7 +217,10 @@ class Thought:
 
 @attrs.frozen
 class UserText:
-    """A piece of the user's own message, echoed or replayed."""
+    """A piece of the user's own message, echoed or replayed: `text` and `message_id` as of `TextDelta`.
+
+    ACP: ``session/update``, ``user_message_chunk``.
+    """
 
     text: str
     message_id: str | None = None
@@ -181,8 +230,12 @@ class UserText:
 class ContentDelta:
     """A piece of a message that is not text.
 
+    ACP: ``session/update``, any of the chunks that are text in `TextDelta`, `Thought` and `UserText`.
+
     Attributes:
         role: Whose: ``agent``, ``thought`` or ``user``.
+        content: The piece.
+        message_id: As of `TextDelta`.
     """
 
     role: str
@@ -194,12 +247,19 @@ class ContentDelta:
 class ToolCall:
     """A tool call, complete as known so far: updates are merged before they get here.
 
+    ACP: ``session/update``, ``tool_call`` and ``tool_call_update``; the kinds are those of ``ToolKind``.
+
     Attributes:
         id: The agent's id of the call.
         title: What the tool is doing, for people.  The agent's words: make them safe
             before they reach a terminal or a page.
         kind: read, edit, delete, move, search, execute, think, fetch, switch_mode, other.
         status: pending, in_progress, completed, failed.
+        name: The tool's own name, if the agent tells it.
+        content: What it produced so far, to be shown.
+        locations: The files that it touches.
+        raw_input: What the tool was given, as decoded JSON.
+        raw_output: What it returned, likewise.
     """
 
     id: str
@@ -215,35 +275,40 @@ class ToolCall:
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """The agent's whole plan; it replaces the one before."""
+    """The agent's whole plan: its `entries` replace those before.  ACP: ``session/update``, ``plan``."""
 
     entries: tuple[PlanEntry, ...]
 
 
 @attrs.frozen(kw_only=True)
 class Commands:
-    """The slash commands the agent offers now."""
+    """All slash commands the agent offers now.  ACP: ``session/update``, ``available_commands_update``."""
 
     commands: tuple[Command, ...]
 
 
 @attrs.frozen(kw_only=True)
 class ModeChanged:
-    """The session is in another mode now."""
+    """The session is in another mode now, `mode_id`.  ACP: ``session/update``, ``current_mode_update``."""
 
     mode_id: str
 
 
 @attrs.frozen(kw_only=True)
 class ConfigChanged:
-    """All configuration options, with their current values."""
+    """All configuration options, with their current values.  ACP: ``session/update``, ``config_option_update``."""
 
     options: tuple[ConfigOption, ...]
 
 
 @attrs.frozen(kw_only=True)
 class SessionInfo:
-    """The session's title or time of last change, as the agent keeps them."""
+    """What the agent keeps of the session.  ACP: ``session/update``, ``session_info_update``.
+
+    Attributes:
+        title: Its title; None if that is not told, or taken away.
+        updated_at: When it last changed, as the agent writes it (ISO 8601).
+    """
 
     title: str | None = None
     updated_at: str | None = None
@@ -251,7 +316,10 @@ class SessionInfo:
 
 @attrs.frozen(kw_only=True)
 class Usage:
-    """Tokens in the context window: `used` of `size`; and the cost so far, if told."""
+    """Tokens in the context window: `used` of `size`; and the `cost` so far, if told.
+
+    ACP: ``session/update``, ``usage_update``.
+    """
 
     used: int
     size: int
@@ -260,7 +328,7 @@ class Usage:
 
 @attrs.frozen(kw_only=True)
 class PermissionAnswered:
-    """A request for permission was answered.
+    """A request for permission was answered.  ACP: ``session/request_permission``.
 
     Attributes:
         tool_call: What permission was asked for.
@@ -277,7 +345,11 @@ class PermissionAnswered:
 
 @attrs.frozen
 class UnknownUpdate:
-    """An update of a kind this version does not know, as decoded JSON."""
+    """An update that this version cannot read, of an unknown kind or a wrong form.  ACP: ``session/update``.
+
+    Attributes:
+        raw: Its decoded JSON; empty if that is no object.
+    """
 
     raw: dict[str, Any]
 
@@ -297,3 +369,4 @@ Event: TypeAlias = (
     | PermissionAnswered
     | UnknownUpdate
 )
+"""What iterating over a `Turn` yields.  Every one is the agent's word but `PermissionAnswered`, which is ours."""

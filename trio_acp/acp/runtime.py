@@ -33,7 +33,7 @@ CLOSE_LIMIT = 5.0
 
 
 class AcpRuntime(RuntimeControls):
-    """Speaks ACP v1 with an agent.
+    """Speaks ACP v1 with an agent.  ACP: ``initialize``, ``authenticate``, and what is called ``session/...``.
 
     Connects when a session first needs it, keeps one connection for all
     sessions, and dials a new one when it broke or when a session that owes an
@@ -108,10 +108,10 @@ class AcpRuntime(RuntimeControls):
             ssl_context: For ``wss``; default: the system's trust store.
             ping_interval: Seconds between pings, at least 20; None sends none.
             allow_insecure: Send a token over ``ws`` to another machine all the same.
-            connect_timeout: As for the class, like the following.
+            connect_timeout, stall, auth_method, services: As for `AcpRuntime`.
 
         Raises:
-            InvalidOption: the URL, a header or the ping interval cannot be used.
+            InvalidOption: the URL, a header or the ping interval cannot be used, or a number of seconds cannot be one.
         """
         from ..transports.websocket import dial_websocket
 
@@ -148,7 +148,10 @@ class AcpRuntime(RuntimeControls):
             argv: The program and its arguments; no shell is involved.
             cwd: Where it runs.
             env: Its whole environment; None inherits ours.
-            connect_timeout: As for the class, like the following.
+            connect_timeout, stall, auth_method, services: As for `AcpRuntime`.
+
+        Raises:
+            InvalidOption: an argument cannot be what it is, or this is not a POSIX system.
         """
         from ..transports.stdio import dial_stdio
 
@@ -156,7 +159,11 @@ class AcpRuntime(RuntimeControls):
         return cls(dial, connect_timeout=connect_timeout, stall=stall, auth_method=auth_method, services=services)
 
     async def __aenter__(self) -> AcpRuntime:
-        """Get ready; connect to nothing yet."""
+        """Get ready; connect to nothing yet.  It takes no time, and is not cancelled.
+
+        Raises:
+            RuntimeError: it was given to another manager that is still open.
+        """
         if self._nursery is not None:
             raise RuntimeError("this runtime belongs to an open session manager already")
         self._nursery = await self._scope.__aenter__()
@@ -165,7 +172,10 @@ class AcpRuntime(RuntimeControls):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Close all connections, gracefully within their deadlines."""
+        """Close all connections, gracefully within their deadlines, by force after 5 seconds together.
+
+        If cancelled, it does the same; a task that resists is waited for and reported.
+        """
         for link in list(self._links):
             link.close("the runtime is closed")
         interrupt: KeyboardInterrupt | None = None
@@ -186,7 +196,15 @@ class AcpRuntime(RuntimeControls):
     # -- abc.Runtime ------------------------------------------------------------------
 
     async def ensure_session(self, request: EnsureRequest) -> AcpHandle:
-        """Open a session, or resume one: see `abc.Runtime`."""
+        """Open a session, or resume one: see `abc.Runtime`.
+
+        ACP: ``session/new``; ``session/resume``, or else ``session/load``.
+        If cancelled, a session that the agent opens all the same is closed when its answer comes.
+
+        Raises:
+            SessionInitFailed: as there; also for an answer that no honest agent gives: the id of an open session.
+            RuntimeError: it was given to no manager.
+        """
         link = self._choose_link(avoid=request.resume)
         cwd = request.cwd or str(Path.cwd())
         with link.in_use():
@@ -203,13 +221,27 @@ class AcpRuntime(RuntimeControls):
         )
 
     async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
-        """Send the prompt, to steer or not, and its updates into `events`: see `abc.Runtime`."""
+        """Send the prompt, to steer or not, and its updates into `events`: see `abc.Runtime`.  ACP: ``session/prompt``.
+
+        If cancelled, a prompt that was not sent yet never is; one that was is
+        unanswered, and the session gets no other before its answer.
+
+        Raises:
+            UnsupportedContent: the agent did not announce that it takes an attachment.
+            TurnFailed: with detail ``session-busy``: an earlier prompt is unanswered.
+            RequestFailed: the agent answered with an error.
+            ConnectionLost: the connection ended before the answer.
+            InvalidMessage: the answer makes no sense.
+        """
         assert isinstance(request.handle, AcpHandle)
         check_offered(request.prompt, request.handle.link.agent.agent_capabilities.prompt_capabilities)
         return await request.handle.session.run_turn(request, events)
 
     async def cancel(self, handle: Handle, reason: str) -> None:
-        """Send ``session/cancel`` and wait for the prompt's answer: see `abc.Runtime`."""
+        """Send the notification and wait for the prompt's answer: see `abc.Runtime`.  ACP: ``session/cancel``.
+
+        If cancelled, the notification is sent all the same, if there is a prompt to cancel; the answer may be owed.
+        """
         await self._session(handle).cancel()
 
     async def close(self, handle: Handle, reason: str) -> None:
@@ -217,6 +249,11 @@ class AcpRuntime(RuntimeControls):
 
         From its first step on, nothing more of the session is listened to.  A
         handle whose agent's session has been resumed for another one leaves it alone.
+        If cancelled, the agent may have been asked; the handle is released all the same.
+        ACP: ``session/close``.
+
+        Raises:
+            RequestFailed: the agent refused, other than by not knowing the session.
         """
         assert isinstance(handle, AcpHandle)
         link, session = handle.link, handle.session
@@ -238,7 +275,10 @@ class AcpRuntime(RuntimeControls):
                     raise
 
     async def status(self, handle: Handle) -> RuntimeStatus:
-        """Tell what the connection knows; asks the agent nothing, for ACP v1 has no such request."""
+        """Tell what the connection knows; asks the agent nothing, for ACP v1 has no such request.
+
+        If cancelled, nothing happened.
+        """
         await trio.lowlevel.checkpoint()
         assert isinstance(handle, AcpHandle)
         agent = handle.link.agent.agent_info
@@ -279,6 +319,7 @@ class AcpRuntime(RuntimeControls):
         Raises:
             AuthenticationRequired: the agent has no such method, or refused.
             BackendUnavailable: the agent cannot be reached.
+            RuntimeError: it was given to no manager.
         """
         link = self._choose_link(avoid=None)
         with link.in_use():

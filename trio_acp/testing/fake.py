@@ -66,7 +66,14 @@ Step: TypeAlias = "Event | Sleep | Hang | Swallow | Raise | Run | Done"
 
 @attrs.frozen(kw_only=True)
 class FakeCall:
-    """One call that the manager made: its name, when (seconds), and on which handle."""
+    """One call that the manager made.
+
+    Attributes:
+        name: The method.
+        time: When, in seconds of Trio's clock.
+        handle: The handle that it was given, if it was given one.
+        detail: Its other argument, or a tuple of them; None if it has none.
+    """
 
     name: str
     time: float
@@ -76,13 +83,17 @@ class FakeCall:
 
 @attrs.define(eq=False, kw_only=True)
 class FakeHandle(Handle):
-    """A handle with a number, so that tests can tell handles apart."""
+    """A `Handle` with a `number`, from 1, so that tests can tell handles apart."""
 
     number: int
 
 
 class FakeRuntime(Runtime):
     """A runtime whose behaviour is a script.
+
+    Every method that is async honours being cancelled at its next step, but for
+    a `Swallow` step, and has done no more than the steps before.  Every method
+    of them raises what its `Raise` steps say, and `TypeError` for what is no step.
 
     Args:
         turn: The steps of every turn: events are sent, the other steps done.
