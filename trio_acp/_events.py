@@ -40,15 +40,10 @@ class AudioContent:
 
 @attrs.frozen(kw_only=True)
 class ResourceLink:
-    """A reference to a resource the other side can read.  ACP: ``ContentBlock``, ``resource_link``.
+    """A reference to a resource the other side can read at `uri`.  ACP: ``ContentBlock``, ``resource_link``.
 
-    Attributes:
-        name: What the resource is called.
-        uri: Where it is; who reads it, checks it first.
-        title: A name for people.
-        description: What it is, for people.
-        mime_type: Its type, if known.
-        size: Its bytes, if known.
+    `name` identifies it, `title` and `description` are for people, and `size` is in bytes.
+    `mime_type`, like these three, is None if not told.
     """
 
     name: str
@@ -63,11 +58,7 @@ class ResourceLink:
 class EmbeddedResource:
     """A resource with its contents: `text`, or base64 `blob`.  ACP: ``ContentBlock``, ``resource``.
 
-    Attributes:
-        uri: What the resource is called; nothing is read from there.
-        text: Its contents, if they are text.
-        blob: Its contents in base64, if they are not.
-        mime_type: Its type, if known.
+    `uri` names it, `mime_type` is its type, if told.
     """
 
     uri: str
@@ -96,13 +87,7 @@ class ToolContent:
 
 @attrs.frozen(kw_only=True)
 class ToolDiff:
-    """A file change shown by a tool.  ACP: ``ToolCallContent``, ``diff``.
-
-    Attributes:
-        path: The file, as the agent names it.
-        new_text: What is in it afterwards.
-        old_text: What was in it before; None for a new file.
-    """
+    """A change of the file `path` from `old_text`, None if new, to `new_text`.  ACP: ``ToolCallContent``, ``diff``."""
 
     path: str
     new_text: str
@@ -144,12 +129,9 @@ class PlanEntry:
 
 @attrs.frozen(kw_only=True)
 class Command:
-    """A slash command that the agent offers.  ACP: ``AvailableCommand``.
+    """A slash command that the agent offers; `hint` says what input it takes.  ACP: ``AvailableCommand``.
 
-    Attributes:
-        name: What is typed after the slash.
-        description: What it does.
-        hint: What input it takes, if any.
+    `name` is what is typed after the slash, `description` what it does.
     """
 
     name: str
@@ -193,11 +175,9 @@ class Cost:
 
 @attrs.frozen
 class TextDelta:
-    """The next piece of the agent's message: its `text`.  ACP: ``session/update``, ``agent_message_chunk``.
+    """The next piece of the agent's message: its `text`, verbatim.  ACP: ``session/update``, ``agent_message_chunk``.
 
-    Attributes:
-        text: The piece; whoever joins all pieces has the message.
-        message_id: The same for all pieces of one message, if the agent gives it.
+    `message_id` is the same for all pieces of one message, if the agent gives it.
     """
 
     text: str
@@ -206,10 +186,7 @@ class TextDelta:
 
 @attrs.frozen
 class Thought:
-    """The next piece of the agent's reasoning: `text` and `message_id` as of `TextDelta`.
-
-    ACP: ``session/update``, ``agent_thought_chunk``.
-    """
+    """A piece of the agent's reasoning, as of `TextDelta`: `text`, `message_id`.  ACP: ``agent_thought_chunk``."""
 
     text: str
     message_id: str | None = None
@@ -217,9 +194,9 @@ class Thought:
 
 @attrs.frozen
 class UserText:
-    """A piece of the user's own message, echoed or replayed: `text` and `message_id` as of `TextDelta`.
+    """A piece of the user's message, as of `TextDelta`: `text`, `message_id`.  ACP: ``user_message_chunk``.
 
-    ACP: ``session/update``, ``user_message_chunk``.
+    Agents send it when they replay a conversation; some echo the prompt.
     """
 
     text: str

@@ -44,8 +44,7 @@ class AcpRuntime(RuntimeControls):
         connect_timeout: Seconds for connecting, initializing and authenticating.
         stall: Seconds after which a write that does not end breaks the connection;
             ``math.inf`` for never.
-        auth_method: The id of the agent's authentication method to use on each
-            new connection.
+        auth_method: The id of the agent's authentication method to use on each connection.
         services: What the agent may do through us; nothing by default.
 
     Attributes:
@@ -151,7 +150,7 @@ class AcpRuntime(RuntimeControls):
             connect_timeout, stall, auth_method, services: As for `AcpRuntime`.
 
         Raises:
-            InvalidOption: an argument cannot be what it is, or this is not a POSIX system.
+            InvalidOption: an argument cannot be that, or this is not a POSIX system.
         """
         from ..transports.stdio import dial_stdio
 
@@ -159,11 +158,7 @@ class AcpRuntime(RuntimeControls):
         return cls(dial, connect_timeout=connect_timeout, stall=stall, auth_method=auth_method, services=services)
 
     async def __aenter__(self) -> AcpRuntime:
-        """Get ready; connect to nothing yet.  It takes no time, and is not cancelled.
-
-        Raises:
-            RuntimeError: it was given to another manager that is still open.
-        """
+        """Get ready; connect to nothing yet.  It is not cancelled; `RuntimeError` if another manager has it."""
         if self._nursery is not None:
             raise RuntimeError("this runtime belongs to an open session manager already")
         self._nursery = await self._scope.__aenter__()
@@ -172,10 +167,7 @@ class AcpRuntime(RuntimeControls):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Close all connections, gracefully within their deadlines, by force after 5 seconds together.
-
-        If cancelled, it does the same; a task that resists is waited for and reported.
-        """
+        """Close all connections, gracefully within their deadlines, by force after 5 seconds; also if cancelled."""
         for link in list(self._links):
             link.close("the runtime is closed")
         interrupt: KeyboardInterrupt | None = None
@@ -196,15 +188,7 @@ class AcpRuntime(RuntimeControls):
     # -- abc.Runtime ------------------------------------------------------------------
 
     async def ensure_session(self, request: EnsureRequest) -> AcpHandle:
-        """Open a session, or resume one: see `abc.Runtime`.
-
-        ACP: ``session/new``; ``session/resume``, or else ``session/load``.
-        If cancelled, a session that the agent opens all the same is closed when its answer comes.
-
-        Raises:
-            SessionInitFailed: as there; also for an answer that no honest agent gives: the id of an open session.
-            RuntimeError: it was given to no manager.
-        """
+        """Open a session, or resume one: see `abc.Runtime`; `RuntimeError` if no manager has entered it."""
         link = self._choose_link(avoid=request.resume)
         cwd = request.cwd or str(Path.cwd())
         with link.in_use():
@@ -221,39 +205,20 @@ class AcpRuntime(RuntimeControls):
         )
 
     async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
-        """Send the prompt, to steer or not, and its updates into `events`: see `abc.Runtime`.  ACP: ``session/prompt``.
-
-        If cancelled, a prompt that was not sent yet never is; one that was is
-        unanswered, and the session gets no other before its answer.
-
-        Raises:
-            UnsupportedContent: the agent did not announce that it takes an attachment.
-            TurnFailed: with detail ``session-busy``: an earlier prompt is unanswered.
-            RequestFailed: the agent answered with an error.
-            ConnectionLost: the connection ended before the answer.
-            InvalidMessage: the answer makes no sense.
-        """
+        """Send the prompt, to steer or not, and its updates into `events`: see `abc.Runtime`."""
         assert isinstance(request.handle, AcpHandle)
         check_offered(request.prompt, request.handle.link.agent.agent_capabilities.prompt_capabilities)
         return await request.handle.session.run_turn(request, events)
 
     async def cancel(self, handle: Handle, reason: str) -> None:
-        """Send the notification and wait for the prompt's answer: see `abc.Runtime`.  ACP: ``session/cancel``.
-
-        If cancelled, the notification is sent all the same, if there is a prompt to cancel; the answer may be owed.
-        """
+        """Send ``session/cancel`` and wait for the prompt's answer: see `abc.Runtime`; if cancelled, it is sent too."""
         await self._session(handle).cancel()
 
     async def close(self, handle: Handle, reason: str) -> None:
         """Ask the agent to close the session where it offers that; never closes a connection others use.
 
-        From its first step on, nothing more of the session is listened to.  A
-        handle whose agent's session has been resumed for another one leaves it alone.
-        If cancelled, the agent may have been asked; the handle is released all the same.
-        ACP: ``session/close``.
-
-        Raises:
-            RequestFailed: the agent refused, other than by not knowing the session.
+        From its first step on, also if cancelled in it, nothing more of the session is listened
+        to.  A handle whose agent's session has been resumed for another one leaves it alone.
         """
         assert isinstance(handle, AcpHandle)
         link, session = handle.link, handle.session
@@ -275,10 +240,7 @@ class AcpRuntime(RuntimeControls):
                     raise
 
     async def status(self, handle: Handle) -> RuntimeStatus:
-        """Tell what the connection knows; asks the agent nothing, for ACP v1 has no such request.
-
-        If cancelled, nothing happened.
-        """
+        """Tell what the connection knows, for ACP v1 has no request for it.  If cancelled, nothing happened."""
         await trio.lowlevel.checkpoint()
         assert isinstance(handle, AcpHandle)
         agent = handle.link.agent.agent_info
@@ -319,7 +281,7 @@ class AcpRuntime(RuntimeControls):
         Raises:
             AuthenticationRequired: the agent has no such method, or refused.
             BackendUnavailable: the agent cannot be reached.
-            RuntimeError: it was given to no manager.
+            RuntimeError: no manager has entered it.
         """
         link = self._choose_link(avoid=None)
         with link.in_use():
