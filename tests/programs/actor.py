@@ -1,4 +1,4 @@
-"""The agent of the README's picture: the scripted one, and people may talk to it as they do, for it knows their words."""
+"""The agent of the README's picture: the scripted one; people may talk to it as they do, for it knows their words."""
 
 from __future__ import annotations
 
