@@ -75,6 +75,13 @@ class Code:
         space = vars(self._modules.get(module) or sys.modules[module])
         return space.get(name, getattr(builtins, name, None))
 
+    def assigned(self, function: Any) -> set[str]:
+        """Return the attributes of ``self`` that a function sets."""
+        node = self._nodes.get((function.__module__, function.__qualname__)) if inspect.isfunction(function) else None
+        inner = () if node is None else ast.walk(node)
+        targets = (part for part in inner if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store))
+        return {part.attr for part in targets if isinstance(part.value, ast.Name) and part.value.id == "self"}
+
     # -- what surely comes out ---------------------------------------------------
 
     def raised(self, value: Any, seen: frozenset[Any] = frozenset()) -> set[type[BaseException]]:

@@ -180,14 +180,14 @@ def times(subject: Subject) -> Iterator[str]:
 
 
 def describes_its_fields(subject: Subject, world: World) -> Iterator[str]:
-    """Each field of a value is mentioned."""
-    if subject.documents:
+    """Each field of a value is mentioned, and so is each attribute that a class gives its objects."""
+    if not subject.is_class:
         return
-    text = subject.text or ""
-    names: list[str] = []
-    if subject.is_class and attrs.has(subject.value):
-        names = [field.name for field in attrs.fields(subject.value) if field.name[0] != "_" and not field.inherited]
-    for name in names:
+    names = world.code.assigned(vars(subject.value).get("__init__"))
+    if attrs.has(subject.value):
+        names |= {field.name for field in attrs.fields(subject.value) if not field.inherited}
+    text = "\n".join(cls.__doc__ or "" for cls in subject.value.__mro__ if cls is not object)
+    for name in sorted(name for name in names if name[0] != "_"):
         if not re.search(rf"(?<![a-z]){name.replace('_', '[_ ]')}s?(?![a-z])", text, re.IGNORECASE):
             yield f"says nothing of {name}"
 

@@ -241,6 +241,7 @@ PLANTED: Final[dict[Rule, tuple[str, ...]]] = {
     ),
     describes_its_fields: (
         '@attrs.frozen\nclass C:\n    """One.\n\n    Attributes:\n        a: A.\n    """\n    a: int\n    bc: int',
+        'class C:\n    """One."""\n    def __init__(self):\n        self.size = 1',
     ),
     names_its_source: (
         'def sourced():\n    """Do it."""',

@@ -109,6 +109,8 @@ class Session(SessionControls):
                 another manager has open, a `SessionInUse`.
             QueueFull: too many requests wait already.
             ManagerClosed: the manager is closing.
+            InvalidOption, UsageError: as `turn` says.
+            RuntimeError: this task is inside an unfinished turn of the same session.
         """
         state = self._new_turn(text, attachments, timeout, mode, collect_only=True)
         async with Turn(self, state):

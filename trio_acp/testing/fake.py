@@ -109,6 +109,16 @@ class FakeRuntime(Runtime):
         reports: What `status` answers after its steps; a callable gets the
             handle.  Default: the handle's session id.  If given, the manager
             asks after turns too.
+
+    Attributes:
+        calls: Every call, in order.
+        open: The handles that were opened and not closed.
+        dead: Handles to be found dead: put one in, and `is_alive` says so.
+        running: The event that each running turn waits for if it hangs with ``stops=True``.
+        most_at_once: How many turns ran at once, at most, by session key; more than 1 is a fault.
+        on_cancel, on_close, on_status, on_control: The steps given as `cancel`,
+            `close`, `status` and `controls`; like `turn`, `ensure` and what
+            the others answer, they may be replaced while it is in use.
     """
 
     def __init__(
