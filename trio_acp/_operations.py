@@ -38,7 +38,7 @@ class SessionStatus:
         key: The session's key.
         mode: ``persistent`` or ``oneshot``.
         state: ``running`` while a turn of this manager runs, else as stored.
-        cwd: The working directory it was started with; None if the runtime chose it.
+        cwd: The working directory in force; None if nobody has chosen one yet.
         session_id: The ACP session id, if known.
         last_error: Why the last turn failed, if `state` is ``error``.
         last_activity: Wall-clock time of the last write, seconds since the epoch.

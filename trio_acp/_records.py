@@ -110,7 +110,8 @@ class SessionRecord:
         key: The session's canonical key.
         agent: The name of the runtime that serves it.
         mode: ``persistent`` or ``oneshot``.
-        cwd: The absolute working directory it was started with; None lets the runtime choose.
+        cwd: The absolute working directory it was started with, or that the runtime
+            has chosen; None lets the runtime choose.  Its `options` may have another.
         identity: By which ids the backend session is known, once it was opened.
         state: ``idle``, ``running`` or ``error``.
         last_error: Why it is in ``error``; None otherwise.

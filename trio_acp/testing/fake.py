@@ -93,7 +93,7 @@ class FakeRuntime(Runtime):
 
     Every method that is async honours being cancelled at its next step, but for
     a `Swallow` step, and has done no more than the steps before.  Every method
-    of them raises what its `Raise` steps say, and `TypeError` for what is no step.
+    of these raises what its `Raise` steps say, and `TypeError` for what is no step.
 
     Args:
         turn: The steps of every turn: events are sent, the other steps done.
