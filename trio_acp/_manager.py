@@ -165,8 +165,9 @@ class SessionManager:
     ) -> Session:
         """Open a session, or resume the stored one, and store its metadata.
 
-        If the agent cannot resume what is stored, the conversation begins anew;
-        `Session.origin` tells, and a warning is logged.
+        ACP: ``session/new``, ``session/resume`` or ``session/load``.  If the agent
+        cannot resume what is stored, the conversation begins anew; `Session.origin`
+        tells, and a warning is logged.
 
         If cancelled, what was opened here is closed again; metadata may have
         been stored.
@@ -221,7 +222,11 @@ class SessionManager:
         return session
 
     def session(self, key: str) -> Session:
-        """Return the address of a session; whether it exists shows when it is used."""
+        """Return the address of a session; whether it exists shows when it is used.
+
+        Raises:
+            UsageError: there is nothing in the key.
+        """
         return Session(self._ctx, canonical_key(key, self._ctx.settings))
 
     async def ask(
@@ -245,6 +250,7 @@ class SessionManager:
         Raises:
             BackendMissing: there is no such runtime.
             BackendUnavailable: it says that it is not healthy.
+            InvalidOption: the directory is not absolute.
         """
         backends = self._ctx.backends
         name = backends.choose() if agent is None else backends.require(agent)
@@ -254,11 +260,11 @@ class SessionManager:
         return await session.prompt(text, attachments=attachments, timeout=timeout)
 
     def is_live(self, key: str) -> bool:
-        """Whether a backend session is open under this key."""
+        """Whether a backend session is open under this key; `UsageError` for an empty key."""
         return self._ctx.cache.get(canonical_key(key, self._ctx.settings)) is not None
 
     def is_busy(self, key: str) -> bool:
-        """Whether a turn of this session waits or runs; asking for its ids after a turn does not count."""
+        """Whether a turn of this session waits or runs; `UsageError` for an empty key."""
         key = canonical_key(key, self._ctx.settings)
         return any(isinstance(request, TurnState) for request in self._ctx.queue.requests(key))
 
