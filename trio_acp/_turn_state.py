@@ -333,6 +333,7 @@ class TurnState(Request):
                 self.failure.__cause__ = error.__cause__ if type(error) is TurnFailed else error
             case _:
                 pass
+        self.on_cause = self.on_first_event = self.on_event = None  # they refer to the turn
         self.settled.set()
         if self._news is not None:
             self._news.set()

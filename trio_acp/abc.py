@@ -391,7 +391,12 @@ class SessionStore(ABC):
     """Keeps a `SessionRecord` for each session.
 
     An async context manager that the session manager enters and leaves.
+
+    Attributes:
+        waits: Whether a method may take longer than one checkpoint.  The writes of one that does not need no deadline.
     """
+
+    waits: bool = True
 
     async def __aenter__(self) -> SessionStore:
         """Get ready; touch nothing yet.  If cancelled, nothing is left."""
