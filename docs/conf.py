@@ -69,7 +69,7 @@ _MADE_ELSEWHERE: Final = {"Session", "SessionManager", "StdioTransport", "Turn",
 
 
 def _prose(docstring: GoogleDocstring, preprocess_types: bool = False) -> list[tuple[str, str, list[str]]]:
-    """Read ``Returns:``, and what a property is, as prose, because the signature has the type, so a colon in it separates nothing."""
+    """Read ``Returns:`` and properties as prose: their types are in signatures, so a colon there separates nothing."""
     return [("", "", docstring._dedent(docstring._consume_to_next_section()))]
 
 
