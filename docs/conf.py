@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import builtins
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 from docutils import nodes
-from pygments.lexers.special import TextLexer
+from sphinx.addnodes import pending_xref
 from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.nodes import make_refnode
 
 if TYPE_CHECKING:
     from docutils.nodes import Element
-    from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
@@ -117,6 +117,9 @@ class LinkedCode(SphinxPostTransform):
 
     def run(self, **kwargs: Any) -> None:
         """Do so, but for titles and what is a link already."""
+        for builtin in list(self.document.findall(pending_xref)):
+            if builtin["reftype"] == "class" and hasattr(builtins, builtin["reftarget"]):
+                builtin.replace_self(nodes.Text(builtin["reftarget"]))  # `type` is no attribute of that name
         for code in list(self.document.findall(nodes.literal)):
             name = code.astext().removesuffix("()")
             is_linked = (
@@ -132,6 +135,19 @@ class LinkedCode(SphinxPostTransform):
                 )
 
 
+def tabulate_states(app: Sphinx, page: str, source: list[str]) -> None:
+    """Make a table of a state diagram, whose drawing would need a program from elsewhere."""
+
+    def table(found: re.Match[str]) -> str:
+        arrows = re.findall(r"^ *(\S+) --> (\S+)(?: : (.*?))?(?: by (.*))?$", found[1], re.MULTILINE)
+        rows = [[f"`{start}`", f"`{end}`", why, bound.replace(" and ", ", ")] for start, end, why, bound in arrows]
+        return "\n".join(
+            ["| from | to | record | by |", "|---|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+        )
+
+    source[0] = re.sub(r"^```mermaid\nstateDiagram-v2\n(.*?)^```$", table, source[0], flags=re.MULTILINE | re.DOTALL)
+
+
 def tidy_signature(
     app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returns: str | None
 ) -> tuple[str, str | None] | None:
@@ -144,7 +160,7 @@ def tidy_signature(
 
 def setup(app: Sphinx) -> None:
     """Connect it all."""
-    app.add_lexer("mermaid", TextLexer)
+    app.connect("source-read", tabulate_states)
     app.connect("missing-reference", link_short_name)
     app.connect("autodoc-process-signature", tidy_signature)
     app.add_post_transform(LinkedCode)
