@@ -39,8 +39,8 @@ python_use_unqualified_type_names = True
 autodoc_use_legacy_class_based = True  # what sphinxcontrib-trio extends
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
-autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
+napoleon_attr_annotations = False  # the constructor shows them
 
 _OTHERS: Final = (
     "trio",
@@ -110,6 +110,18 @@ def link_short_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, cont
     return None
 
 
+class PlainBuiltins(SphinxPostTransform):
+    """Keeps Sphinx from linking a builtin, such as `type`, to an attribute of the same name."""
+
+    default_priority = 5  # before references are resolved
+
+    def run(self, **kwargs: Any) -> None:
+        """Make them text."""
+        for reference in list(self.document.findall(pending_xref)):
+            if reference["reftype"] == "class" and hasattr(builtins, reference["reftarget"]):
+                reference.replace_self(nodes.Text(reference["reftarget"]))
+
+
 class LinkedCode(SphinxPostTransform):
     """Links code in the running text of a page, if it names something public, with or without the package."""
 
@@ -117,22 +129,15 @@ class LinkedCode(SphinxPostTransform):
 
     def run(self, **kwargs: Any) -> None:
         """Do so, but for titles and what is a link already."""
-        for builtin in list(self.document.findall(pending_xref)):
-            if builtin["reftype"] == "class" and hasattr(builtins, builtin["reftarget"]):
-                builtin.replace_self(nodes.Text(builtin["reftarget"]))  # `type` is no attribute of that name
         for code in list(self.document.findall(nodes.literal)):
             name = code.astext().removesuffix("()")
-            is_linked = (
-                isinstance(code.parent, (nodes.reference, nodes.title)) or "pending" in type(code.parent).__name__
-            )
-            if is_linked or not re.fullmatch(r"(?:trio_acp\.)?[A-Za-z_.]*[A-Z_.][A-Za-z_.]*", name):
+            is_taken = isinstance(code.parent, (nodes.reference, nodes.title, pending_xref))
+            if is_taken or not re.fullmatch(r"[A-Za-z_.]*[A-Z_.][A-Za-z_.]*", name):
                 continue
             if found := find_public(self.env, name):
                 full, entry = found
-                inner = code.deepcopy()
-                code.replace_self(
-                    make_refnode(self.app.builder, self.env.docname, entry.docname, entry.node_id, inner, full)
-                )
+                where = (self.env.docname, entry.docname, entry.node_id)
+                code.replace_self(make_refnode(self.app.builder, *where, code.deepcopy(), full))
 
 
 def tabulate_states(app: Sphinx, page: str, source: list[str]) -> None:
@@ -152,10 +157,13 @@ def tidy_signature(
     app: Sphinx, what: str, name: str, obj: object, options: object, signature: str | None, returns: str | None
 ) -> tuple[str, str | None] | None:
     """Show no arguments of what users do not construct, and what ``async with`` gives rather than a generator."""
+    if signature is None:
+        return None
     if what == "class" and name.rpartition(".")[2] in _MADE_ELSEWHERE:
         return "", None
+    signature = re.sub(r"<built-in function (\w+)>", r"\1", signature).replace("= NOTHING", "= ...")
     given = re.fullmatch(r"AsyncIterator\[(.*)\]", returns or "")
-    return None if given is None or signature is None else (signature, given[1])
+    return signature, returns if given is None else given[1]
 
 
 def setup(app: Sphinx) -> None:
@@ -163,4 +171,5 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", tabulate_states)
     app.connect("missing-reference", link_short_name)
     app.connect("autodoc-process-signature", tidy_signature)
+    app.add_post_transform(PlainBuiltins)
     app.add_post_transform(LinkedCode)
