@@ -212,6 +212,13 @@ async def test_an_agent_that_wants_a_login(tmp_path: Path) -> None:
     await check("--agent", "a", "--config", str(tmp_path / "c.toml"), code=0)
 
 
+async def test_an_agent_that_cannot_resume() -> None:
+    """It can be used, and whoever wants to go on another day is told that it forgets."""
+    note = "cannot resume sessions"
+    assert note in (await check("--stdio", f"{STDIO} --no-load --no-resume", code=0))["capabilities"]["words"]
+    assert note not in (await check("--stdio", f"{STDIO} --no-load", code=0))["capabilities"]["words"]
+
+
 async def test_an_agent_that_cannot_close() -> None:
     """Its session is left to it; that is no failure."""
     steps = await check("--stdio", f"{STDIO} --no-close", code=0)

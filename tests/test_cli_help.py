@@ -59,7 +59,7 @@ def test_help_fits_a_screen_and_its_examples_parse(
     for example in found:
         program, *words = shlex.split(example)
         assert "trio-acp" == program
-        _parser().parse_args(words)
+        _parser(words[0]).parse_args(words)
         if command:
             assert words[: len(command.split())] == command.split() or len(found) > 1
 

@@ -164,6 +164,15 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypat
     assert [target] == list(tmp_path.iterdir())
 
 
+def test_a_file_that_is_there_is_kept_where_that_was_said(tmp_path: Path) -> None:
+    """What is new is its owner's alone, and a failure leaves nothing."""
+    write_private(tmp_path / "new", "x", replace=False)
+    assert 0o600 == stat.S_IMODE((tmp_path / "new").stat().st_mode)
+    with pytest.raises(FileExistsError):
+        write_private(tmp_path / "new", "y", replace=False)
+    assert "x" == (tmp_path / "new").read_text()
+
+
 def test_what_is_no_plain_file_is_written_into(tmp_path: Path) -> None:
     """A link leads to what it led to before, and a FIFO stays one: ``/dev/stdout`` and ``/dev/null`` are such files."""
     (tmp_path / "link").symlink_to(tmp_path / "file")

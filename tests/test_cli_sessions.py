@@ -18,7 +18,7 @@ import pytest
 import trio
 
 from tests.cli_kit import AGENT, json_lines, run_cli, started_cli
-from trio_acp import Owner, SessionRecord, SQLiteLedger, SQLiteStore, TaskRecord
+from trio_acp import Identity, Owner, SessionRecord, SQLiteLedger, SQLiteStore, TaskRecord
 from trio_acp._owner import current_owner
 
 if TYPE_CHECKING:
@@ -147,7 +147,10 @@ async def test_a_recorded_session_is_exported(home: Home, tmp_path: Path) -> Non
     assert ["outcome", "outcome"] == [line["type"] for line in lines if line["type"] == "outcome"]
     target = tmp_path / "out.md"
     target.write_text("old")
-    assert "" == await home.out("sessions", "export", "k", "--output", str(target))
+    assert "is there already; --force" in await home.out("sessions", "export", "k", "--output", str(target), code=1)
+    assert "old" == target.read_text()
+    done = await home.run("sessions", "export", "k", "--output", str(target), "--force")
+    assert (0, b"", f"wrote 2 turns to {target}\n") == (done.returncode, done.stdout, done.stderr.decode())
     assert (document, 0o600) == (target.read_text(), stat.S_IMODE(target.stat().st_mode))
     assert [target.name] == [path.name for path in tmp_path.iterdir() if path.is_file()]
 
@@ -210,6 +213,16 @@ async def test_status_tells_errors_tasks_and_permissions(home: Home) -> None:
     )
     [value] = json_lines((await home.out("status", "--format", "json")).encode())
     assert ["bad", "k"] == [one["key"] for one in value["sessions"]]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+async def test_status_tells_what_is_stored_also_if_the_agent_cannot_be_asked(home: Home, form: str) -> None:
+    """First what is known without it, and then why it was not asked."""
+    await home.put(SessionRecord(key="k", agent="codex", cwd="/repo", identity=Identity(session_id="s")))
+    done = await home.run("status", "k", "--stdio", "false", "--format", form)
+    assert b"/repo" in done.stdout
+    [why] = done.stderr.decode().splitlines()
+    assert (1, True) == (done.returncode, "--stdio 'false'" in why)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def run_block(marker: str, tmp_path: Path, **names: Any) -> dict[str, Any]:
 
 def test_the_readme_has_the_blocks_that_are_run_here() -> None:
     """No Python block of the README goes untested."""
-    assert 3 == len(BLOCKS)
+    assert 2 == len(BLOCKS)
 
 
 def test_the_readmes_program_runs(
@@ -52,20 +52,6 @@ def test_the_readmes_program_runs(
     assert (tmp_path / "sessions.db").exists()
 
 
-def test_the_readmes_policy_decides(tmp_path: Path) -> None:
-    """The policy allows reads and denies the rest."""
-
-    async def main() -> None:
-        runtimes = {"agent": trio_acp.AcpRuntime(dial_agent(ScriptedAgent()))}
-        names = run_block("class ReadsOnly", tmp_path, trio_acp=trio_acp, runtimes=runtimes)
-        async with names["manager"] as manager:
-            session = await manager.start_session("k", agent="agent", cwd="/repo")
-            assert "selected allow" in str(await session.prompt("permission Look kind=read"))
-            assert "selected reject" in str(await session.prompt("permission Delete kind=edit"))
-
-    trio.run(main)
-
-
 def test_the_readmes_test_passes(tmp_path: Path) -> None:
     """The example of a test is a test that passes."""
     names = run_block("autojump_clock", tmp_path, trio_acp=trio_acp, pytest=pytest)
@@ -80,6 +66,7 @@ SHOWS = {
     "explore_cache.py": "",
     "explore_pool.py": "",
     "fan_out.py": "Completed: 6, failed: 1",
+    "permission_dialogs.py": "[4] closed: cancel",
     "quickstart.py": "the agent has been told to stop",
     "race.py": "the tortoise was told to stop: True",
     "stream.py": "[completed] read: Read README.md /repo/README.md",
@@ -98,3 +85,12 @@ def test_an_example_runs(example: str) -> None:
     assert (0, "") == (done.returncode, done.stderr)
     assert "Completed" in done.stdout
     assert SHOWS[example] in done.stdout
+
+
+def test_the_adapter_of_the_example_is_tested_as_it_says(tmp_path: Path) -> None:
+    """Every law of the kit holds for it, under pytest without any settings."""
+    example = tmp_path / "custom_runtime.py"
+    example.write_text((ROOT / "examples" / "custom_runtime.py").read_text())
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(example)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert (0, True) == (done.returncode, "9 passed" in done.stdout), done.stdout

@@ -51,8 +51,22 @@ def agent(**members: object) -> dict[str, object]:
     return {"agents": [{"id": "a", "version": "1.0.0", **members}]}
 
 
+NOBODY: Final = "nobody listens there: start the server, or correct the host and the port"
+REFUSED: Final = "cannot connect: Connection refused"
+COMMANDS: Final = "demo, prompt, chat, serve, sessions, status, agents, doctor, explore, timeline"
+
 MISUSES: Final = [
+    # -- words that are nearly right
+    Misuse("promt hi", 2, f"argument COMMAND ...: 'promt' is none of {COMMANDS}; did you mean prompt?"),
+    Misuse("zzz", 2, f"argument COMMAND ...: 'zzz' is none of {COMMANDS}"),
+    Misuse("sessions lst", 2, "argument COMMAND: 'lst' is none of list, show, close, export; did you mean list?"),
+    Misuse("prompt hi --stdio x --sesion k", 2, "unrecognized arguments: --sesion k; did you mean --session?"),
+    # -- where sessions are kept
+    Misuse("prompt hi --session k --stdio x --store /", 2, "--store / is a directory; name the file in it"),
+    Misuse("chat --stdio x --store /", 2, "--store / is a directory; name the file in it"),
+    Misuse("demo --store /", 2, "--store / is a directory; name the file in it"),
     # -- which agent
+    Misuse("prompt hi --url ws://127.0.0.1:1/acp", 1, f"ws://127.0.0.1:1/acp: {REFUSED}; {NOBODY}"),
     Misuse(
         "prompt hi",
         2,
@@ -258,7 +272,7 @@ MISUSES: Final = [
     Misuse(
         "sessions export k --format pdf",
         2,
-        "argument --format: invalid choice: 'pdf' (choose from 'markdown', 'jsonl')",
+        "argument --format: 'pdf' is none of markdown, jsonl",
     ),
     Misuse("sessions list --store {tmp}", 2, "--store {tmp} is a directory; name the file in it"),
     Misuse("status --stdio true", 2, "which session the agent is to be asked about: KEY is missing"),

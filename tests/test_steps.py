@@ -8,11 +8,14 @@ import pytest
 import trio
 
 from tests.turn_kit import SETTINGS, installed, one_session, our_tasks
-from trio_acp import TextDelta, open_session_manager
+from trio_acp import MemoryStore, TextDelta, open_session_manager
 from trio_acp.testing import FakeRuntime
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
+
+    from trio_acp import SessionRecord
+    from trio_acp.abc import Mutate
 
 
 class Steps(trio.abc.Instrument):
@@ -25,16 +28,28 @@ class Steps(trio.abc.Instrument):
         self.count += 1
 
 
+class CountingStore(MemoryStore):
+    """Counts writes."""
+
+    writes = 0
+
+    async def update(self, key: str, mutate: Mutate) -> SessionRecord | None:
+        self.writes += 1
+        return await super().update(key, mutate)
+
+
 @pytest.mark.parametrize("events", [1, 10, 1000])
-async def test_a_turn_takes_ten_steps_whatever_it_says(events: int, autojump_clock: MockClock) -> None:
-    """An in-memory turn on a warm session: at most 10 task steps, for one event or a thousand."""
-    steps = Steps()
-    async with one_session(FakeRuntime([TextDelta("x")] * events)) as (_manager, session):
+async def test_a_turn_takes_nine_steps_and_two_writes_whatever_it_says(events: int, autojump_clock: MockClock) -> None:
+    """An in-memory turn on a warm session: at most 9 task steps and 2 writes, for one event or a thousand."""
+    steps, store = Steps(), CountingStore()
+    async with one_session(FakeRuntime([TextDelta("x")] * events), store=store) as (_manager, session):
         await session.prompt("warm")
+        store.writes = 0
         with installed(steps):
             async with session.turn("x") as turn:
                 assert events == len([event async for event in turn])
-    assert steps.count <= 10
+        assert 2 == store.writes
+    assert steps.count <= 9
 
 
 async def test_an_idle_session_has_no_task(autojump_clock: MockClock) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ._records import Owner
 
 AuditDecision: TypeAlias = Literal["allow", "deny", "cancel"]
+"""What an agent was answered: see `AuditEvent`."""
 
 
 @attrs.frozen(kw_only=True)

@@ -179,7 +179,7 @@ class SessionInitFailed(BackendError):
 
 
 class AuthenticationRequired(SessionInitFailed):
-    """The agent wants to be authenticated first (JSON-RPC error -32000).
+    """The agent wants to be authenticated first.  ACP: error -32000, and what ``authenticate`` is for.
 
     Attributes:
         methods: The ids of the authentication methods that the agent offers.
@@ -269,7 +269,7 @@ class InvalidMessage(WireError):
 
 
 class RequestFailed(WireError):
-    """The agent answered a request with a JSON-RPC error.
+    """The agent answered a request with an error (JSON-RPC 2.0, section 5.1).
 
     Attributes:
         method: The method that was called.

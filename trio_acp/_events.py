@@ -16,14 +16,14 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class TextContent:
-    """Plain or Markdown text."""
+    """Plain or Markdown text.  ACP: ``ContentBlock``, ``text``."""
 
     text: str
 
 
 @attrs.frozen(kw_only=True)
 class ImageContent:
-    """An image: base64 `data` of type `mime_type`."""
+    """An image: base64 `data` of type `mime_type`, and its `uri` if it has one.  ACP: ``ContentBlock``, ``image``."""
 
     data: str
     mime_type: str
@@ -32,7 +32,7 @@ class ImageContent:
 
 @attrs.frozen(kw_only=True)
 class AudioContent:
-    """Audio: base64 `data` of type `mime_type`."""
+    """Audio: base64 `data` of type `mime_type`.  ACP: ``ContentBlock``, ``audio``."""
 
     data: str
     mime_type: str
@@ -40,7 +40,11 @@ class AudioContent:
 
 @attrs.frozen(kw_only=True)
 class ResourceLink:
-    """A reference to a resource the other side can read."""
+    """A reference to a resource the other side can read at `uri`.  ACP: ``ContentBlock``, ``resource_link``.
+
+    `name` identifies it, `title` and `description` are for people, and `size` is in bytes.
+    `mime_type`, like these three, is None if not told.
+    """
 
     name: str
     uri: str
@@ -52,7 +56,10 @@ class ResourceLink:
 
 @attrs.frozen(kw_only=True)
 class EmbeddedResource:
-    """A resource with its contents: `text`, or base64 `blob`."""
+    """A resource with its contents: `text`, or base64 `blob`.  ACP: ``ContentBlock``, ``resource``.
+
+    `uri` names it, `mime_type` is its type, if told.
+    """
 
     uri: str
     text: str | None = None
@@ -62,24 +69,25 @@ class EmbeddedResource:
 
 @attrs.frozen
 class UnknownContent:
-    """A content block of a kind this version does not know, as decoded JSON."""
+    """A block of a kind this version does not know: `raw` is its decoded JSON.  ACP: ``ContentBlock``."""
 
     raw: dict[str, Any]
 
 
 ContentBlock: TypeAlias = TextContent | ImageContent | AudioContent | ResourceLink | EmbeddedResource | UnknownContent
+"""A piece of a prompt or of an agent's message.  ACP: ``ContentBlock``."""
 
 
 @attrs.frozen(kw_only=True)
 class ToolContent:
-    """An ordinary content block produced by a tool."""
+    """An ordinary block of `content` produced by a tool.  ACP: ``ToolCallContent``, ``content``."""
 
     content: ContentBlock
 
 
 @attrs.frozen(kw_only=True)
 class ToolDiff:
-    """A file change shown by a tool; `old_text` is None for a new file."""
+    """A change of the file `path` from `old_text`, None if new, to `new_text`.  ACP: ``ToolCallContent``, ``diff``."""
 
     path: str
     new_text: str
@@ -88,7 +96,7 @@ class ToolDiff:
 
 @attrs.frozen(kw_only=True)
 class ToolTerminal:
-    """A terminal whose output belongs to the tool call."""
+    """A terminal, `terminal_id`, whose output belongs to the tool call.  ACP: ``ToolCallContent``, ``terminal``."""
 
     terminal_id: str
 
@@ -98,7 +106,7 @@ ToolCallContent: TypeAlias = ToolContent | ToolDiff | ToolTerminal
 
 @attrs.frozen(kw_only=True)
 class Location:
-    """A file, and optionally a 1-based line, that a tool call touches."""
+    """A file that a tool call touches, by its `path`, and the `line` from 1 if told.  ACP: ``locations``."""
 
     path: str
     line: int | None = None
@@ -106,7 +114,13 @@ class Location:
 
 @attrs.frozen(kw_only=True)
 class PlanEntry:
-    """One step of a plan: `priority` high/medium/low, `status` pending/in_progress/completed."""
+    """One step of a plan.  ACP: ``PlanEntry``.
+
+    Attributes:
+        content: What is to be done.
+        priority: ``high``, ``medium`` or ``low``.
+        status: ``pending``, ``in_progress`` or ``completed``.
+    """
 
     content: str
     priority: str
@@ -115,7 +129,10 @@ class PlanEntry:
 
 @attrs.frozen(kw_only=True)
 class Command:
-    """A slash command that the agent offers; `hint` describes its input."""
+    """A slash command that the agent offers; `hint` says what input it takes.  ACP: ``AvailableCommand``.
+
+    `name` is what is typed after the slash, `description` what it does.
+    """
 
     name: str
     description: str
@@ -124,12 +141,15 @@ class Command:
 
 @attrs.frozen(kw_only=True)
 class ConfigOption:
-    """A setting of the session that the agent offers.
+    """A setting of the session that the agent offers.  ACP: ``configOptions``.
 
     Attributes:
-        id: What `set_config_option` is given.
+        id: What `Session.set_config_option` is given.
+        name: A name for people.
         type: ``select`` or ``boolean``.
         current_value: The value in force: text, or bool.
+        description: What it does, for people.
+        category: What it is about, such as ``mode`` or ``model``.
         values: The values of a select, groups flattened.
     """
 
@@ -144,7 +164,7 @@ class ConfigOption:
 
 @attrs.frozen(kw_only=True)
 class Cost:
-    """An amount of money in an ISO 4217 currency."""
+    """An `amount` of money in an ISO 4217 `currency`.  ACP: ``cost`` of ``usage_update``."""
 
     amount: float
     currency: str
@@ -155,7 +175,10 @@ class Cost:
 
 @attrs.frozen
 class TextDelta:
-    """The next piece of the agent's message."""
+    """The next piece of the agent's message: its `text`, verbatim.  ACP: ``session/update``, ``agent_message_chunk``.
+
+    `message_id` is the same for all pieces of one message, if the agent gives it.
+    """
 
     text: str
     message_id: str | None = None
@@ -163,7 +186,7 @@ class TextDelta:
 
 @attrs.frozen
 class Thought:
-    """The next piece of the agent's reasoning."""
+    """A piece of the agent's reasoning, as of `TextDelta`: `text`, `message_id`.  ACP: ``agent_thought_chunk``."""
 
     text: str
     message_id: str | None = None
@@ -171,7 +194,10 @@ class Thought:
 
 @attrs.frozen
 class UserText:
-    """A piece of the user's own message, echoed or replayed."""
+    """A piece of the user's message, as of `TextDelta`: `text`, `message_id`.  ACP: ``user_message_chunk``.
+
+    Agents send it when they replay a conversation; some echo the prompt.
+    """
 
     text: str
     message_id: str | None = None
@@ -181,8 +207,12 @@ class UserText:
 class ContentDelta:
     """A piece of a message that is not text.
 
+    ACP: ``session/update``, any of the chunks that are text in `TextDelta`, `Thought` and `UserText`.
+
     Attributes:
         role: Whose: ``agent``, ``thought`` or ``user``.
+        content: The piece.
+        message_id: As of `TextDelta`.
     """
 
     role: str
@@ -194,12 +224,19 @@ class ContentDelta:
 class ToolCall:
     """A tool call, complete as known so far: updates are merged before they get here.
 
+    ACP: ``session/update``, ``tool_call`` and ``tool_call_update``; the kinds are those of ``ToolKind``.
+
     Attributes:
         id: The agent's id of the call.
         title: What the tool is doing, for people.  The agent's words: make them safe
             before they reach a terminal or a page.
         kind: read, edit, delete, move, search, execute, think, fetch, switch_mode, other.
         status: pending, in_progress, completed, failed.
+        name: The tool's own name, if the agent tells it.
+        content: What it produced so far, to be shown.
+        locations: The files that it touches.
+        raw_input: What the tool was given, as decoded JSON.
+        raw_output: What it returned, likewise.
     """
 
     id: str
@@ -215,35 +252,40 @@ class ToolCall:
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """The agent's whole plan; it replaces the one before."""
+    """The agent's whole plan: its `entries` replace those before.  ACP: ``session/update``, ``plan``."""
 
     entries: tuple[PlanEntry, ...]
 
 
 @attrs.frozen(kw_only=True)
 class Commands:
-    """The slash commands the agent offers now."""
+    """All slash commands the agent offers now.  ACP: ``session/update``, ``available_commands_update``."""
 
     commands: tuple[Command, ...]
 
 
 @attrs.frozen(kw_only=True)
 class ModeChanged:
-    """The session is in another mode now."""
+    """The session is in another mode now, `mode_id`.  ACP: ``session/update``, ``current_mode_update``."""
 
     mode_id: str
 
 
 @attrs.frozen(kw_only=True)
 class ConfigChanged:
-    """All configuration options, with their current values."""
+    """All configuration options, with their current values.  ACP: ``session/update``, ``config_option_update``."""
 
     options: tuple[ConfigOption, ...]
 
 
 @attrs.frozen(kw_only=True)
 class SessionInfo:
-    """The session's title or time of last change, as the agent keeps them."""
+    """What the agent keeps of the session.  ACP: ``session/update``, ``session_info_update``.
+
+    Attributes:
+        title: Its title; None if that is not told, or taken away.
+        updated_at: When it last changed, as the agent writes it (ISO 8601).
+    """
 
     title: str | None = None
     updated_at: str | None = None
@@ -251,7 +293,10 @@ class SessionInfo:
 
 @attrs.frozen(kw_only=True)
 class Usage:
-    """Tokens in the context window: `used` of `size`; and the cost so far, if told."""
+    """Tokens in the context window: `used` of `size`; and the `cost` so far, if told.
+
+    ACP: ``session/update``, ``usage_update``.
+    """
 
     used: int
     size: int
@@ -260,7 +305,7 @@ class Usage:
 
 @attrs.frozen(kw_only=True)
 class PermissionAnswered:
-    """A request for permission was answered.
+    """A request for permission was answered.  ACP: ``session/request_permission``.
 
     Attributes:
         tool_call: What permission was asked for.
@@ -277,7 +322,11 @@ class PermissionAnswered:
 
 @attrs.frozen
 class UnknownUpdate:
-    """An update of a kind this version does not know, as decoded JSON."""
+    """An update that this version cannot read, of an unknown kind or a wrong form.  ACP: ``session/update``.
+
+    Attributes:
+        raw: Its decoded JSON; empty if that is no object.
+    """
 
     raw: dict[str, Any]
 
@@ -297,3 +346,4 @@ Event: TypeAlias = (
     | PermissionAnswered
     | UnknownUpdate
 )
+"""What iterating over a `Turn` yields.  Every one is the agent's word but `PermissionAnswered`, which is ours."""

@@ -12,6 +12,11 @@ from ._errors import InvalidOption
 _MUST_BE_FINITE = frozenset({"grace", "cleanup", "settle", "join"})
 
 
+def is_seconds(value: object) -> bool:
+    """Whether a value is a number of seconds above 0, perhaps infinite."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
 def _positive_seconds(instance: object, attribute: attrs.Attribute[float], value: Any) -> None:
     name = attribute.name
     if isinstance(value, int) and value.bit_length() > 1000:  # no float can be that large

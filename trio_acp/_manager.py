@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import trio
 
@@ -24,7 +24,7 @@ from ._owner import current_owner
 from ._permissions import DenyAll
 from ._reconcile import ReconcileReport, reconcile_stored
 from ._recording import recording
-from ._records import SessionRecord
+from ._records import Mode, SessionRecord
 from ._recovery import RecoveryReport
 from ._recovery import recover as recover_store
 from ._resolve import resolve
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from ._events import ContentBlock
     from ._options import OptionChanges
     from ._outcomes import Reply
-    from ._records import Mode
     from ._resolve import Resolution
     from ._statistics import Statistics
     from .abc import AuditLog, Instrument, Ledger, PermissionPolicy, Runtime, SessionStore, Transcript
@@ -165,8 +164,9 @@ class SessionManager:
     ) -> Session:
         """Open a session, or resume the stored one, and store its metadata.
 
-        If the agent cannot resume what is stored, the conversation begins anew;
-        `Session.origin` tells, and a warning is logged.
+        ACP: ``session/new``, ``session/resume`` or ``session/load``.  If the agent
+        cannot resume what is stored, the conversation begins anew; `Session.origin`
+        tells, and a warning is logged.
 
         If cancelled, what was opened here is closed again; metadata may have
         been stored.
@@ -206,6 +206,8 @@ class SessionManager:
         """
         ctx = self._ctx
         changes = check_changes(options or {})
+        if mode not in get_args(Mode):
+            raise InvalidOption(f"a session is persistent or oneshot, not {mode!r}", detail="invalid-mode")
         record = SessionRecord(
             key=canonical_key(key, ctx.settings),
             agent="" if agent is None else ctx.backends.require(agent),
@@ -221,7 +223,11 @@ class SessionManager:
         return session
 
     def session(self, key: str) -> Session:
-        """Return the address of a session; whether it exists shows when it is used."""
+        """Return the address of a session; whether it exists shows when it is used.
+
+        Raises:
+            UsageError: there is nothing in the key.
+        """
         return Session(self._ctx, canonical_key(key, self._ctx.settings))
 
     async def ask(
@@ -245,6 +251,7 @@ class SessionManager:
         Raises:
             BackendMissing: there is no such runtime.
             BackendUnavailable: it says that it is not healthy.
+            InvalidOption: the directory is not absolute.
         """
         backends = self._ctx.backends
         name = backends.choose() if agent is None else backends.require(agent)
@@ -254,11 +261,11 @@ class SessionManager:
         return await session.prompt(text, attachments=attachments, timeout=timeout)
 
     def is_live(self, key: str) -> bool:
-        """Whether a backend session is open under this key."""
+        """Whether a backend session is open under this key; `UsageError` for an empty key."""
         return self._ctx.cache.get(canonical_key(key, self._ctx.settings)) is not None
 
     def is_busy(self, key: str) -> bool:
-        """Whether a turn of this session waits or runs; asking for its ids after a turn does not count."""
+        """Whether a turn of this session waits or runs; `UsageError` for an empty key."""
         key = canonical_key(key, self._ctx.settings)
         return any(isinstance(request, TurnState) for request in self._ctx.queue.requests(key))
 
@@ -312,7 +319,7 @@ class SessionManager:
         return await reconcile_stored(self._ctx, concurrency)
 
 
-def _absolute(cwd: str | None) -> str | None:
-    if cwd is not None and not PurePath(cwd).is_absolute():
-        raise InvalidOption(f"cwd must be an absolute path, not {cwd!r}", detail="invalid-cwd")
-    return cwd
+def _absolute(cwd: object) -> str | None:
+    if cwd is None or (isinstance(cwd, str) and PurePath(cwd).is_absolute()):
+        return cwd
+    raise InvalidOption(f"cwd must be an absolute path, not {cwd!r}", detail="invalid-cwd")

@@ -35,7 +35,13 @@ class SessionStatus:
     """How a session is.
 
     Attributes:
+        key: The session's key.
+        mode: ``persistent`` or ``oneshot``.
         state: ``running`` while a turn of this manager runs, else as stored.
+        cwd: The working directory in force; None if nobody has chosen one yet.
+        session_id: The ACP session id, if known.
+        last_error: Why the last turn failed, if `state` is ``error``.
+        last_activity: Wall-clock time of the last write, seconds since the epoch.
         live: Whether a backend session is open.
         suspect: Whether that one still owes an answer.
         queued: Requests that wait.

@@ -70,7 +70,7 @@ UNSET: Final = Unset.UNSET
 
 
 class OptionChanges(TypedDict, total=False):
-    """What `Session.update_options` takes; an option that is not named stays as it is."""
+    """What `Session.update_options` takes, as `RuntimeOptions` has it; an option that is not named stays as it is."""
 
     mode: str | Unset
     model: str | Unset

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ._limits import Limits
 
 StoppedBy: TypeAlias = Literal["caller", "user", "left", "closed", "shutdown", "agent"]
+"""Who stopped a turn; `Stopped` says what each means."""
+
 CleanupState: TypeAlias = Literal["finished", "deadline"]
 
 
@@ -21,7 +23,7 @@ class Completed:
 
     Attributes:
         stop_reason: The agent's word: ``end_turn``, ``max_tokens``,
-            ``max_turn_requests``, ``refusal``, or a newer one.
+            ``max_turn_requests``, ``refusal``, or a newer one.  ACP: ``StopReason``.
     """
 
     stop_reason: str = "end_turn"
@@ -70,6 +72,7 @@ class Failed:
 
 
 Outcome: TypeAlias = Completed | Stopped | TimedOut | Failed
+"""How a turn ended: `Turn.outcome`."""
 
 
 @attrs.frozen(kw_only=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ._errors import InvalidOption
+from ._limits import is_seconds
 from .abc import Decision, PermissionPolicy, Verdict
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Ask(PermissionPolicy):
         *,
         timeout: float = math.inf,
     ) -> None:
-        if not timeout > 0:
+        if not is_seconds(timeout):
             raise InvalidOption(f"timeout must be more than 0 seconds, not {timeout!r}", detail="invalid-timeout")
         self._ask = ask
         self._timeout = timeout

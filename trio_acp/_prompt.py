@@ -126,6 +126,12 @@ class Turn:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
+        """Stop the turn, unless it is over, and wait until it settled, as the class says; also if cancelled.
+
+        Raises:
+            TurnTimedOut: see the class.
+            TurnFailed: see the class.
+        """
         state = self._state
         if not state.settled.is_set():
             self._session._stop(state, "caller" if _is_cancellation(exc) else "left", None)

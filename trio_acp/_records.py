@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Mode: TypeAlias = Literal["persistent", "oneshot"]
+"""How long a session lives: until it is closed, or for one turn, after which it is never resumed."""
+
 SessionState: TypeAlias = Literal["idle", "running", "error"]
+"""At rest, in a turn, or at rest after a turn that failed, timed out, or died with its manager."""
+
 IdentityState: TypeAlias = Literal["pending", "resolved"]
 IdentitySource: TypeAlias = Literal["ensure", "status", "event"]
 Origin: TypeAlias = Literal["new", "resumed", "replaced", "reused"]
@@ -86,7 +90,7 @@ class RuntimeOptions:
         model: The agent's model.
         cwd: An absolute working directory, instead of the one the session was started with.
         permission_profile: The agent's own policy for its tools.
-        timeout_seconds: The deadline of each turn, instead of the manager's `Limits.turn`.
+        timeout_seconds: The deadline of each turn in seconds, instead of the manager's `Limits.turn`.
         extras: Other options of the agent, by their keys; immutable.
     """
 
@@ -106,7 +110,8 @@ class SessionRecord:
         key: The session's canonical key.
         agent: The name of the runtime that serves it.
         mode: ``persistent`` or ``oneshot``.
-        cwd: The absolute working directory it was started with; None lets the runtime choose.
+        cwd: The absolute working directory it was started with, or that the runtime
+            has chosen; None lets the runtime choose.  Its `options` may have another.
         identity: By which ids the backend session is known, once it was opened.
         state: ``idle``, ``running`` or ``error``.
         last_error: Why it is in ``error``; None otherwise.

@@ -90,7 +90,7 @@ class Session(SessionControls):
         timeout: float | None = None,
         mode: PromptMode = "prompt",
     ) -> Reply:
-        """Run a turn to its end and return what the agent said.
+        """Run a turn to its end and return what the agent said.  ACP: ``session/prompt``.
 
         If cancelled while queued, nothing happened.  Later, the agent is told
         to stop and given `cleanup` seconds for it, and then `trio.Cancelled`
@@ -109,6 +109,8 @@ class Session(SessionControls):
                 another manager has open, a `SessionInUse`.
             QueueFull: too many requests wait already.
             ManagerClosed: the manager is closing.
+            InvalidOption, UsageError: as `turn` says.
+            RuntimeError: this task is inside an unfinished turn of the same session.
         """
         state = self._new_turn(text, attachments, timeout, mode, collect_only=True)
         async with Turn(self, state):
@@ -116,7 +118,7 @@ class Session(SessionControls):
         return state.reply()
 
     async def cancel(self, reason: str = "cancelled by the user") -> int:
-        """Stop the running turn and those that wait now; return how many that were.
+        """Stop the running turn and those that wait now; return how many that were.  ACP: ``session/cancel``.
 
         Returns once they have settled.  If cancelled itself, they are stopped
         all the same.  A session without turns has nothing to do.
@@ -137,7 +139,7 @@ class Session(SessionControls):
         allow_backend_unavailable: bool = False,
         require_session: bool = True,
     ) -> CloseReport:
-        """Stop the session's turns and close its backend session, if one is open.
+        """Stop the session's turns and close its backend session, if one is open.  ACP: ``session/close``.
 
         Waiting operations raise `SessionClosed`; later ones open the session
         again.  No backend session is opened in order to be closed.  If
@@ -268,6 +270,6 @@ class Session(SessionControls):
         """Stop a turn wherever it is; one that only waits is settled here and now."""
         if self._ctx.queue.withdraw(self.key, turn):
             self._ctx.trace("withdrawn", turn)
-            settle(self._ctx, turn, Stopped(by=by, reason=reason))
+            settle(self._ctx, turn, turn.decide("finished") if turn.stopping else Stopped(by=by, reason=reason))
             return True
         return turn.stop(by, trio.current_time(), reason)

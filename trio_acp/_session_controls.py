@@ -33,6 +33,7 @@ class SessionControls(ABC):
     async def set_mode(self, mode: str) -> RuntimeOptions:
         """Have the agent go into a mode, now, and keep it there for later turns; opens the session if need be.
 
+        ACP: ``session/set_mode``, or ``session/set_config_option`` where the agent's mode is an option.
         If cancelled before the options were stored, nothing changed; later,
         the change stands, and the agent is told again before the next turn.
         The same holds after `setup` (opening), or `controls` seconds, and for
@@ -61,6 +62,7 @@ class SessionControls(ABC):
     async def set_config_option(self, key: str, value: str) -> RuntimeOptions:
         """Set one of the agent's configuration options, now and for later turns; opens the session if need be.
 
+        ACP: ``session/set_config_option``.
         ``model``, ``mode``, ``approval_policy`` (or ``permissions``), ``timeout``
         and ``cwd``, in any case, are options of the session by these names; the
         last two are the manager's, and the agent is told before the next turn.

@@ -57,7 +57,7 @@ class Statistics:
         open_handles: Live backend sessions.
         idle_ttl: Seconds after which an idle one is closed (`Settings.idle_ttl`).
         evicted: Backend sessions closed because they were idle.
-        last_evicted: When that happened last, on Trio's clock; None if never.
+        last_evicted: When that happened last, in seconds of Trio's clock; None if never.
         capacity: Slots for backend sessions: how many are taken, and how many there are.
     """
 

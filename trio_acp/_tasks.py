@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from ._records import Owner
 
 TaskStatus: TypeAlias = Literal["running", "succeeded", "failed", "timed_out", "cancelled"]
+"""``running``, or how a task ended: ``cancelled`` for `Stopped`, the others for what they are called by."""
+
 TaskOutcome: TypeAlias = Literal["blocked"]
+"""What more can be said of a task that ``succeeded``; see `TaskRecord`."""
 
 
 @attrs.frozen(kw_only=True)

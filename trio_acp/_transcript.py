@@ -12,6 +12,7 @@ from ._events import ContentBlock, Event, TextContent
 from ._outcomes import Completed, Failed, Outcome, Stopped, TimedOut
 
 EntryKind: TypeAlias = Literal["prompt", "event", "outcome"]
+"""What a `TranscriptEntry` has: the first, any number of the second, and, of a turn that ended, the third."""
 
 
 @attrs.frozen(kw_only=True)

@@ -145,6 +145,9 @@ class EnsureRequest:
     """What `Runtime.ensure_session` is asked for.
 
     Attributes:
+        key: The session's key.
+        mode: Whether the session is to be resumed one day; a ``oneshot`` is not.
+        cwd: The agent's working directory; None lets the runtime choose.
         resume: The backend session to continue; None opens a new one.
     """
 
@@ -196,7 +199,8 @@ class Done:
     """A turn's normal end.
 
     Attributes:
-        stop_reason: The backend's word; ``cancelled`` means it was stopped.
+        stop_reason: The backend's word; ``cancelled`` means it was stopped.  ACP: ``StopReason``.
+        usage: What it used, if the backend tells it only now.
     """
 
     stop_reason: str = "end_turn"
@@ -226,6 +230,7 @@ class RuntimeStatus:
 
 
 ControlName: TypeAlias = Literal["session/set_mode", "session/set_config_option"]
+"""What a backend session may offer.  ACP: the methods ``session/set_mode`` and ``session/set_config_option``."""
 
 
 @attrs.frozen(kw_only=True)
@@ -263,13 +268,13 @@ class Runtime(ABC):
     on_audit: Callable[[AuditEvent], None] | None = None
 
     async def __aenter__(self) -> Runtime:
-        """Get ready; connect to nothing yet."""
+        """Get ready; connect to nothing yet.  If cancelled, it is not entered, and nothing is left."""
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Release everything."""
+        """Release everything, also if cancelled, within a bound of its own."""
 
     def healthy(self) -> bool:
         """Whether it can open sessions now, as far as it knows without waiting; raising counts as no.
@@ -389,13 +394,13 @@ class SessionStore(ABC):
     """
 
     async def __aenter__(self) -> SessionStore:
-        """Get ready; touch nothing yet."""
+        """Get ready; touch nothing yet.  If cancelled, nothing is left."""
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Release everything."""
+        """Release everything, also if cancelled, within a bound of its own."""
 
     @abstractmethod
     async def read(self, key: str) -> SessionRecord | None:
@@ -438,13 +443,13 @@ class Ledger(ABC):
     """
 
     async def __aenter__(self) -> Ledger:
-        """Get ready; touch nothing yet."""
+        """Get ready; touch nothing yet.  If cancelled, nothing is left."""
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Release everything."""
+        """Release everything, also if cancelled, within a bound of its own."""
 
     @abstractmethod
     async def put(self, task: TaskRecord) -> None:
@@ -472,11 +477,18 @@ class Ledger(ABC):
 # -- permissions --------------------------------------------------------------
 
 Decision: TypeAlias = Literal["allow", "deny", "cancel"]
+"""What a policy decides; ``cancel`` answers the agent that nobody decided."""
 
 
 @attrs.frozen(kw_only=True)
 class PermissionOption:
-    """One answer the agent offers: `kind` allow_once, allow_always, reject_once or reject_always."""
+    """One answer the agent offers to its request for permission.  ACP: ``PermissionOptionKind``.
+
+    Attributes:
+        id: What the agent is answered.
+        name: The agent's words for it.
+        kind: ``allow_once``, ``allow_always``, ``reject_once`` or ``reject_always``; or a newer one.
+    """
 
     id: str
     name: str
@@ -485,7 +497,7 @@ class PermissionOption:
 
 @attrs.frozen(kw_only=True)
 class PermissionRequest:
-    """The agent asks before it uses a tool.
+    """The agent asks before it uses a tool.  ACP: ``session/request_permission``.
 
     Attributes:
         session: The session's key.
@@ -505,6 +517,7 @@ class Verdict:
     """A decision, and what made it.
 
     Attributes:
+        decision: What the agent is answered.
         rule: A few words for people: which rule, or who.
     """
 
@@ -563,13 +576,13 @@ class AuditLog(ABC):
     """
 
     async def __aenter__(self) -> AuditLog:
-        """Get ready; touch nothing yet."""
+        """Get ready; touch nothing yet.  If cancelled, nothing is left."""
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Release everything."""
+        """Release everything, also if cancelled, within a bound of its own."""
 
     @abstractmethod
     async def append(self, records: Sequence[AuditRecord]) -> None:
@@ -601,13 +614,13 @@ class Transcript(ABC):
     """
 
     async def __aenter__(self) -> Transcript:
-        """Get ready; touch nothing yet."""
+        """Get ready; touch nothing yet.  If cancelled, nothing is left."""
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Release everything."""
+        """Release everything, also if cancelled, within a bound of its own."""
 
     @abstractmethod
     async def append(self, entries: Sequence[TranscriptEntry]) -> None:

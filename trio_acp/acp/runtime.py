@@ -33,7 +33,7 @@ CLOSE_LIMIT = 5.0
 
 
 class AcpRuntime(RuntimeControls):
-    """Speaks ACP v1 with an agent.
+    """Speaks ACP v1 with an agent.  ACP: ``initialize``, ``authenticate``, and what is called ``session/...``.
 
     Connects when a session first needs it, keeps one connection for all
     sessions, and dials a new one when it broke or when a session that owes an
@@ -44,8 +44,7 @@ class AcpRuntime(RuntimeControls):
         connect_timeout: Seconds for connecting, initializing and authenticating.
         stall: Seconds after which a write that does not end breaks the connection;
             ``math.inf`` for never.
-        auth_method: The id of the agent's authentication method to use on each
-            new connection.
+        auth_method: The id of the agent's authentication method to use on each connection.
         services: What the agent may do through us; nothing by default.
 
     Attributes:
@@ -108,10 +107,10 @@ class AcpRuntime(RuntimeControls):
             ssl_context: For ``wss``; default: the system's trust store.
             ping_interval: Seconds between pings, at least 20; None sends none.
             allow_insecure: Send a token over ``ws`` to another machine all the same.
-            connect_timeout: As for the class, like the following.
+            connect_timeout, stall, auth_method, services: As for `AcpRuntime`.
 
         Raises:
-            InvalidOption: the URL, a header or the ping interval cannot be used.
+            InvalidOption: the URL, a header or the ping interval cannot be used, or a number of seconds cannot be one.
         """
         from ..transports.websocket import dial_websocket
 
@@ -148,7 +147,10 @@ class AcpRuntime(RuntimeControls):
             argv: The program and its arguments; no shell is involved.
             cwd: Where it runs.
             env: Its whole environment; None inherits ours.
-            connect_timeout: As for the class, like the following.
+            connect_timeout, stall, auth_method, services: As for `AcpRuntime`.
+
+        Raises:
+            InvalidOption: an argument cannot be that, or this is not a POSIX system.
         """
         from ..transports.stdio import dial_stdio
 
@@ -156,7 +158,7 @@ class AcpRuntime(RuntimeControls):
         return cls(dial, connect_timeout=connect_timeout, stall=stall, auth_method=auth_method, services=services)
 
     async def __aenter__(self) -> AcpRuntime:
-        """Get ready; connect to nothing yet."""
+        """Get ready; connect to nothing yet.  It is not cancelled; `RuntimeError` if another manager has it."""
         if self._nursery is not None:
             raise RuntimeError("this runtime belongs to an open session manager already")
         self._nursery = await self._scope.__aenter__()
@@ -165,7 +167,7 @@ class AcpRuntime(RuntimeControls):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Close all connections, gracefully within their deadlines."""
+        """Close all connections, gracefully within their deadlines, by force after 5 seconds; also if cancelled."""
         for link in list(self._links):
             link.close("the runtime is closed")
         interrupt: KeyboardInterrupt | None = None
@@ -186,7 +188,7 @@ class AcpRuntime(RuntimeControls):
     # -- abc.Runtime ------------------------------------------------------------------
 
     async def ensure_session(self, request: EnsureRequest) -> AcpHandle:
-        """Open a session, or resume one: see `abc.Runtime`."""
+        """Open a session, or resume one: see `abc.Runtime`; `RuntimeError` if no manager has entered it."""
         link = self._choose_link(avoid=request.resume)
         cwd = request.cwd or str(Path.cwd())
         with link.in_use():
@@ -209,14 +211,14 @@ class AcpRuntime(RuntimeControls):
         return await request.handle.session.run_turn(request, events)
 
     async def cancel(self, handle: Handle, reason: str) -> None:
-        """Send ``session/cancel`` and wait for the prompt's answer: see `abc.Runtime`."""
+        """Send ``session/cancel`` and wait for the prompt's answer: see `abc.Runtime`; if cancelled, it is sent too."""
         await self._session(handle).cancel()
 
     async def close(self, handle: Handle, reason: str) -> None:
         """Ask the agent to close the session where it offers that; never closes a connection others use.
 
-        From its first step on, nothing more of the session is listened to.  A
-        handle whose agent's session has been resumed for another one leaves it alone.
+        From its first step on, also if cancelled in it, nothing more of the session is listened
+        to.  A handle whose agent's session has been resumed for another one leaves it alone.
         """
         assert isinstance(handle, AcpHandle)
         link, session = handle.link, handle.session
@@ -238,7 +240,7 @@ class AcpRuntime(RuntimeControls):
                     raise
 
     async def status(self, handle: Handle) -> RuntimeStatus:
-        """Tell what the connection knows; asks the agent nothing, for ACP v1 has no such request."""
+        """Tell what the connection knows, for ACP v1 has no request for it.  If cancelled, nothing happened."""
         await trio.lowlevel.checkpoint()
         assert isinstance(handle, AcpHandle)
         agent = handle.link.agent.agent_info
@@ -279,6 +281,7 @@ class AcpRuntime(RuntimeControls):
         Raises:
             AuthenticationRequired: the agent has no such method, or refused.
             BackendUnavailable: the agent cannot be reached.
+            RuntimeError: no manager has entered it.
         """
         link = self._choose_link(avoid=None)
         with link.in_use():

@@ -32,7 +32,10 @@ class RuntimeControls(Runtime):
         """Return the agent's session that a handle stands for."""
 
     async def capabilities(self, handle: Handle) -> Capabilities:
-        """Tell what the agent advertised; asks it nothing, for it keeps us informed."""
+        """Tell what the agent advertised; asks it nothing, for it keeps us informed.
+
+        If cancelled, nothing happened.
+        """
         await trio.lowlevel.checkpoint()
         session = self._session(handle)
         options = session.config or ()

@@ -8,23 +8,32 @@ permission had been denied; 130 interrupted by a signal.
 from __future__ import annotations
 
 import argparse
-import platform
+import importlib
 import sys
-from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .._errors import AcpError
-from . import agents, chat, demo, doctor, explore, prompt, serve, sessions, status, timeline
-from ._defaults import with_defaults
 from ._exits import BROKEN_PIPE, ERROR, INTERRUPTED, exit_code
 from ._logging import log_to_file
-from ._options import HelpFormatter
+from ._options import HelpFormatter, Parser
 from ._output import complain, forget_stdout
 from ._text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_COMMANDS: Final = {
+    "demo": "see it work, in a few seconds, without an agent of your own",
+    "prompt": "send a prompt to an agent",
+    "chat": "talk with an agent",
+    "serve": "put an agent behind a WebSocket",
+    "sessions": "list, show, end or export stored sessions",
+    "status": "tell how stored sessions are",
+    "agents": "list agents that have a name, and whether they are installed",
+    "doctor": "try an agent step by step, and tell what to do where it fails",
+    "explore": "find what cancellation and the order of tasks can break",
+    "timeline": "show what went on in turns, and why they ended",
+}
 _EXAMPLES = """\
 examples:
   trio-acp demo
@@ -49,16 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if reconfigure is not None:  # whatever the locale, no character makes printing fail
             reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if argv is None else argv
-    parser = _parser()
-    options, unknown = parser.parse_known_args(given)
-    if unknown:  # told by the command's own parser: argparse itself would show the usage of the whole program
-        hint = "; put -- before the agent's command" if options.run is serve.serve and "--" not in given else ""
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     try:
-        if options.log_file is not None:
-            log_to_file(options.log_file)
-        options = with_defaults(options, lambda: parser.parse_known_args(given)[0])
-        code: int = options.run(options)
+        code: int = _run(given)
     except AcpError as error:
         complain(one_line(str(error)))
         return exit_code(error)
@@ -73,8 +74,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _run(given: Sequence[str]) -> int:
+    parser = _parser(next((word for word in given if not word.startswith("-")), None))
+    options, unknown = parser.parse_known_args(given)
+    if unknown:  # told by the command's own parser: argparse itself would show the usage of the whole program
+        hint = "; put -- before the agent's command" if options.chosen == "serve" and "--" not in given else ""
+        options.parser.refuse(unknown, hint)
+    from ._defaults import with_defaults  # here, for --help and --version are to be quick
+
+    if options.log_file is not None:
+        log_to_file(options.log_file)
+    options = with_defaults(options, lambda: parser.parse_known_args(given)[0])
+    code: int = options.run(options)
+    return code
+
+
+def _parser(wanted: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser, which knows the options of one command: those of the others would have to be imported."""
+    parser = Parser(
         prog="trio-acp",
         usage="trio-acp [--version] COMMAND ...",
         description="Use coding agents over ACP, the Agent Client Protocol.",
@@ -84,13 +101,28 @@ def _parser() -> argparse.ArgumentParser:
         add_help=False,
     )
     parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
-    parser.add_argument("--version", action="version", version=_versions(), help="show versions: this, Python, Trio")
-    commands = parser.add_subparsers(title="commands", prog="trio-acp", metavar="COMMAND ...", required=True)
-    for command in (demo, prompt, chat, serve, sessions, status, agents, doctor, explore, timeline):
-        command.add_parser(commands)
+    parser.add_argument("--version", action=_Versions, help="show versions: this, Python, Trio")
+    commands = parser.add_subparsers(
+        title="commands", prog="trio-acp", metavar="COMMAND ...", required=True, dest="chosen"
+    )
+    for name, summary in _COMMANDS.items():
+        if name == wanted:
+            importlib.import_module(f".{name}", __name__).add_parser(commands)
+        else:
+            commands.add_parser(name, help=summary)
     return parser
 
 
-def _versions() -> str:
-    parts = [f"{name} {metadata.version(name)}" for name in ("trio-acp", "trio", "trio-websocket")]
-    return ", ".join([parts[0], f"Python {platform.python_version()}", *parts[1:]])
+class _Versions(argparse.Action):
+    """Prints versions, and looks them up only then."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002 - argparse's name
+        super().__init__(option_strings, dest=argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import platform
+        from importlib import metadata
+
+        parts = [f"{name} {metadata.version(name)}" for name in ("trio-acp", "trio", "trio-websocket")]
+        print(", ".join([parts[0], f"Python {platform.python_version()}", *parts[1:]]))
+        parser.exit()

@@ -270,7 +270,11 @@ class Checkup:
         offered = ["load"] if offers.load_session else []
         for group in (offers.session_capabilities, offers.prompt_capabilities):
             offered += [name.replace("_", "-") for name, there in attrs.asdict(group, recurse=False).items() if there]
-        return Found(", ".join(offered) or "none of the optional ones", {"offered": offered})
+        words = ", ".join(offered) or "none of the optional ones"
+        # No fault of it, but whoever wants to go on another day should know.
+        resumable = offers.load_session or offers.session_capabilities.resume
+        note = "" if resumable else "; it cannot resume sessions: each process begins them anew"
+        return Found(words + note, {"offered": offered})
 
     async def _authentication(self) -> Found:
         await trio.lowlevel.checkpoint()

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from ._json import json_line
-from ._stored import stamp
+from ._stored import agent_of, stamp
 from ._text import one_line, safe_text
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def as_jsonl(record: SessionRecord, entries: Sequence[TranscriptEntry]) -> str:
 def as_markdown(record: SessionRecord, entries: Sequence[TranscriptEntry]) -> str:
     """Return a document with a section for each turn; what the agent said is Markdown as it is."""
     blocks = [f"# {_inline(record.key)}"]
-    facts = [("Agent", record.agent), ("Directory", record.working_directory), ("Session id", record.session_id)]
+    facts = [("Agent", agent_of(record)), ("Directory", record.working_directory), ("Session id", record.session_id)]
     blocks.append("\n".join(f"- {name}: {_inline(value)}" for name, value in facts if value))
     for number, (_, turn) in enumerate(groupby(entries, key=lambda entry: entry.turn), 1):
         blocks.extend(_turn(number, list(turn)))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+")
 _LINES: Final = 24
+_NO_CHOICE: Final = re.compile(r"(argument .*): invalid choice: '?(.*?)'? \(choose from (.*)\)")
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -25,15 +27,46 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return text if text.count("\n") <= _LINES else re.sub(r"\n\n+", "\n", text)
 
 
+class Parser(argparse.ArgumentParser):
+    """Tells what may have been meant by a word that it does not know."""
+
+    def error(self, message: str) -> NoReturn:
+        """Tell in one line what is wrong, and leave with 2.
+
+        Raises:
+            SystemExit: always.
+        """
+        if refused := _NO_CHOICE.fullmatch(message):
+            argument, word, listed = refused.groups()
+            choices = [choice.strip("'") for choice in listed.split(", ")]
+            message = f"{argument}: {word!r} is none of {', '.join(choices)}{meant(word, choices)}"
+        super().error(message)
+
+    def refuse(self, unknown: list[str], hint: str) -> NoReturn:
+        """Tell that words are too many, or that there are no such options.
+
+        Raises:
+            SystemExit: always.
+        """
+        options = re.findall(r"--[a-z][a-z-]+", self.format_help())
+        word = next((word for word in unknown if word.startswith("-")), "")
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{hint or meant(word, options)}")
+
+
+def meant(word: str, names: Iterable[str]) -> str:
+    """Return a question for the name that was probably meant; empty if there is none."""
+    return "".join(f"; did you mean {name}?" for name in difflib.get_close_matches(word, names, 1, cutoff=0.7))
+
+
 def add_command(
     commands: Commands,
     name: str,
     run: Callable[[argparse.Namespace], int],
     *,
-    summary: str,
     description: str,
     examples: str,
     usage: str | None = None,
+    summary: str | None = None,
 ) -> argparse.ArgumentParser:
     """Add a command whose help shows its texts as they are written."""
     parser = commands.add_parser(

@@ -52,11 +52,17 @@ def remedy_for(error: AcpError, step: str, backend: Backend) -> str:
         where = f"set auth_method in the configuration file (offered: {offered}), or " if offered else ""
         return f"{where}log in with the agent's own command first"
     if isinstance(error, BackendUnavailable) and error.status is not None:
-        return _BY_STATUS.get(error.status, "check the URL; the server's own log tells why")
+        return known_remedy(error) or "check the URL; the server's own log tells why"
     if error.detail == "no-such-program":
         if backend.spec.hint is not None:
             return f"install it: {backend.spec.hint}"
         return "install it, or name the program by its path"
     if error.detail == "step-timeout":
         return _BY_STEP.get(step, _OTHERWISE)
-    return _BY_DETAIL.get(error.detail, _OTHERWISE)
+    return known_remedy(error) or _OTHERWISE
+
+
+def known_remedy(error: AcpError) -> str | None:
+    """Return what to do about an error as such, wherever it came up; None if that is not known."""
+    status = error.status if isinstance(error, BackendUnavailable) else None
+    return _BY_DETAIL.get(error.detail) if status is None else _BY_STATUS.get(status)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from .._errors import InvalidOption
 
 if TYPE_CHECKING:
     import argparse
+
+
+USUAL_AGENT: Final = "agent"
+"""What the agent of stored sessions is called: the next command may reach the same one in another way."""
 
 
 def default_store() -> Path:
@@ -23,3 +29,19 @@ def add_store_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--store``."""
     shown = str(default_store()).replace("%", "%%")
     parser.add_argument("--store", type=Path, metavar="PATH", help=f"where sessions are kept (default: {shown})")
+
+
+def store_path(options: argparse.Namespace) -> Path:
+    """Return the store's file, which need not exist.
+
+    Raises:
+        InvalidOption: it is a directory, or in the home of a user that there is not.
+    """
+    given: Path = options.store or default_store()
+    try:
+        path = given.expanduser()
+    except RuntimeError:
+        raise InvalidOption(f"--store {given}: there is no such home directory", detail="invalid-path") from None
+    if path.is_dir():
+        raise InvalidOption(f"--store {path} is a directory; name the file in it", detail="invalid-path")
+    return path

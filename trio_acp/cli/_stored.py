@@ -15,11 +15,10 @@ from .._limits import Settings
 from .._owner import is_alive
 from .._ownership import INTERRUPTED, is_left_behind
 from ..stores import SQLiteAudit, SQLiteLedger, SQLiteStore, SQLiteTranscript
-from ._store import default_store
+from ._store import USUAL_AGENT
 from ._text import one_line
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Awaitable
     from pathlib import Path
 
@@ -31,22 +30,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 PATIENCE: Final = 10.0
 """Seconds that reading the store may take."""
-
-
-def store_path(options: argparse.Namespace) -> Path:
-    """Return the store's file, which need not exist.
-
-    Raises:
-        InvalidOption: it is a directory, or in the home of a user that there is not.
-    """
-    given: Path = options.store or default_store()
-    try:
-        path = given.expanduser()
-    except RuntimeError:
-        raise InvalidOption(f"--store {given}: there is no such home directory", detail="invalid-path") from None
-    if path.is_dir():
-        raise InvalidOption(f"--store {path} is a directory; name the file in it", detail="invalid-path")
-    return path
 
 
 def is_there(path: Path) -> bool:
@@ -121,6 +104,11 @@ async def tasks(path: Path, key: str | None = None) -> tuple[TaskRecord, ...]:
 def state_of(record: SessionRecord) -> str:
     """Return a session's state; one whose owner died while it ran is interrupted, whoever will notice first."""
     return INTERRUPTED if record.state == "running" and is_left_behind(record, is_alive) else record.state
+
+
+def agent_of(record: SessionRecord) -> str:
+    """Return the name of a session's agent; empty for the one that commands give to all."""
+    return "" if record.agent == USUAL_AGENT else record.agent
 
 
 def owner_of(owner: Owner | None) -> str:

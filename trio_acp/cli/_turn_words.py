@@ -74,7 +74,7 @@ def cause_words(cause: Mapping[str, Any], limits: Mapping[str, float]) -> str:
             return of("error")[2:] or "it failed"
         case "deadline":
             if {"turn", "grace"} <= limits.keys():
-                return f"the time was up: {limits['turn']:g} s, and {limits['grace']:g} s of grace"
+                return f"the time was up: {round(limits['turn'], 3):g} s, and {limits['grace']:g} s of grace"
             return "the time was up"
         case "caller":
             return "its caller was cancelled"

@@ -224,7 +224,7 @@ def _bounds(
     if "dequeued" in at:
         deadline = at["dequeued"] + turn
         if deadline <= at.get("settled", span.end):
-            found += [Moment(deadline, f"T = {turn:g} s"), Moment(deadline + grace, f"+{grace:g} s grace")]
+            found += [Moment(deadline, f"T = {round(turn, 3):g} s"), Moment(deadline + grace, f"+{grace:g} s grace")]
     if "ladder.cancel" in at and causes:
         found.append(Moment(causes[0].time + cleanup, f"+{cleanup:g} s cleanup"))
     # Closing is told about only if it took a while: every oneshot is closed.

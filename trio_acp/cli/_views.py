@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .._owner import is_alive
-from ._stored import owner_of, session_value, stamp, state_of
+from ._stored import agent_of, owner_of, session_value, stamp, state_of
 from ._tables import ago, table, values
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def session_lines(record: SessionRecord, entries: Sequence[TranscriptEntry], now
             ("last error", record.last_error or ""),
             ("active", active),
             ("open in", owner_of(record.owner) or "no process"),
-            ("agent", record.agent),
+            ("agent", agent_of(record)),
             ("directory", record.working_directory or ""),
             ("mode", record.mode),
             ("options", ", ".join(f"{name}={value}" for name, value in options.items())),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from .._errors import AcpError, BackendUnavailable, InvalidOption
 from ..transports._url import parse_url
+from ._remedies import known_remedy
 
 if TYPE_CHECKING:
     from .._limits import Limits
@@ -48,8 +49,11 @@ def why(error: AcpError, *, command: str | None, limits: Limits, timeout: float 
         return f"{error}: it wants a token, and the right one (--token-file)"
     if isinstance(error.__cause__, ssl.SSLCertVerificationError) and error.__cause__.verify_code in _UNKNOWN_AUTHORITY:
         return f"{error}; --ca-file names an authority to trust"
-    if command is None or not isinstance(error, BackendUnavailable):
+    if not isinstance(error, BackendUnavailable):
         return str(error)
+    if command is None:
+        remedy = known_remedy(error)
+        return str(error) if remedy is None else f"{error}; {remedy}"
     if error.detail in {"no-such-program", "cannot-start"}:
         named = command.startswith("--agent")
         return f'{command}: {error}; "trio-acp agents" tells more' if named else f"--stdio: {error}"

@@ -41,7 +41,6 @@ def add_parser(commands: Commands) -> None:
         commands,
         "agents",
         agents,
-        summary="list agents that have a name, and whether they are installed",
         usage="trio-acp agents [list | import FILE] [options]",
         description=_DESCRIPTION,
         examples=_EXAMPLES,

@@ -39,7 +39,7 @@ from ._record import add_record_option, make_audit, make_transcript
 from ._render_plain import PlainRenderer
 from ._services import add_service_options
 from ._signals import run
-from ._store import add_store_option, default_store
+from ._store import USUAL_AGENT, add_store_option, store_path
 from ._terminal import Terminal
 from ._text import one_line
 from ._trace import add_trace_option, open_trace
@@ -58,7 +58,6 @@ _DESCRIPTION = "Talk with an agent.  Without a terminal, each line of the input 
 _EXAMPLES = """\
 example: trio-acp chat --stdio "gemini --acp"      (/help there lists commands)
 """
-_AGENT = "agent"
 _LAST_LINE_SECONDS = 1.0
 _MAX_BUFFERED = 256 * 2**20
 """Characters of a turn that may wait for a terminal that was stopped."""
@@ -77,7 +76,6 @@ def add_parser(commands: Commands) -> None:
         commands,
         "chat",
         chat,
-        summary="talk with an agent",
         usage='trio-acp chat (--url URL | --stdio "CMD ARG ...") [options]',
         description=_DESCRIPTION,
         examples=_EXAMPLES,
@@ -111,7 +109,7 @@ def chat(options: argparse.Namespace) -> int:
     backend = find_backend(options)
     limits = Limits()
     asking = AskUser() if on_terminal else None
-    store = options.store or default_store()
+    store = store_path(options)
     job = _Job(
         backend=backend,
         key=options.session or f"chat-{secrets.token_hex(3)}",
@@ -190,7 +188,7 @@ class _Job:
 
 async def _run(job: _Job, how: Callable[[_Job, Session], Awaitable[int]]) -> int:
     """Open a manager and a session in it, and chat.  If cancelled, a turn is stopped within its cleanup budget."""
-    runtimes = {_AGENT: job.backend.make_runtime()}
+    runtimes = {USUAL_AGENT: job.backend.make_runtime()}
     async with (
         open_trace(job.trace) as trace,
         open_session_manager(
@@ -214,7 +212,7 @@ async def _run(job: _Job, how: Callable[[_Job, Session], Awaitable[int]]) -> int
 async def _open(job: _Job, manager: SessionManager) -> Session:
     """Resume the session, or create it; a stored one keeps its directory, unless another was given."""
     known = isinstance(await manager.resolve(job.key), Ready)
-    return await manager.start_session(job.key, agent=_AGENT, cwd=None if known and not job.moved else job.cwd)
+    return await manager.start_session(job.key, agent=USUAL_AGENT, cwd=None if known and not job.moved else job.cwd)
 
 
 def _commands(job: _Job, chat: Chat, face: Face) -> ChatCommands:

@@ -19,6 +19,7 @@ from ._options import Commands, add_command
 from ._output import Output
 from ._scenes import AskVisibly, Stage, check, play, play_resumed, sum_up
 from ._signals import run
+from ._store import store_path
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +50,6 @@ def add_parser(commands: Commands) -> None:
         commands,
         "demo",
         demo,
-        summary="see it work, in a few seconds, without an agent of your own",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
@@ -67,7 +67,7 @@ def demo(options: argparse.Namespace) -> int:
     log_to_stderr(None)
     directory = Path(tempfile.mkdtemp(prefix="trio-acp-demo-"))
     try:
-        store = directory / "sessions.db" if options.store is None else options.store
+        store = directory / "sessions.db" if options.store is None else store_path(options)
         code = run(functools.partial(_demo, Stage(Output.stdout()), directory, store))
     finally:
         if not options.keep:

@@ -41,7 +41,6 @@ def add_parser(commands: Commands) -> None:
         commands,
         "doctor",
         doctor,
-        summary="try an agent step by step, and tell what to do where it fails",
         usage="trio-acp doctor [options]",
         description=_DESCRIPTION,
         examples=_EXAMPLES,

@@ -42,7 +42,6 @@ def add_parser(commands: Commands) -> None:
         "explore",
         run,
         usage="trio-acp explore [TARGET ...] [options]",
-        summary="find what cancellation and the order of tasks can break",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )

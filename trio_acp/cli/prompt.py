@@ -33,7 +33,7 @@ from ._policy import add_permission_option, make_policy
 from ._record import add_record_option, make_audit, make_transcript
 from ._services import add_service_options
 from ._signals import run
-from ._store import add_store_option, default_store
+from ._store import USUAL_AGENT, add_store_option, store_path
 from ._text import one_line
 from ._trace import add_trace_option, open_trace
 from ._why import why
@@ -53,7 +53,6 @@ Its text is on standard output, what it does meanwhile on standard error.
 _EXAMPLES = """\
 example: git diff | trio-acp prompt - --agent gemini --format quiet
 """
-_AGENT = "agent"
 _LAST_LINE_SECONDS = 1.0
 # A pager may be left standing for long; the library's own bound is for programs that should read.
 _MAX_BUFFERED = 256 * 2**20
@@ -65,7 +64,6 @@ def add_parser(commands: Commands) -> None:
         commands,
         "prompt",
         prompt,
-        summary="send a prompt to an agent",
         usage="trio-acp prompt TEXT|- [options]",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
@@ -112,7 +110,7 @@ def prompt(options: argparse.Namespace) -> int:
     limits = Limits()
     if options.timeout is not None:
         limits = attrs.evolve(limits, turn=options.timeout, setup=min(limits.setup, options.timeout))
-    path = options.store or default_store()
+    path = store_path(options)
     writer = WRITERS[options.format](Output.stdout(), Output.stderr())
     job = _Job(
         text=text,
@@ -169,7 +167,7 @@ async def _run(job: _Job) -> int:
     async with (
         open_trace(job.trace) as trace,
         open_session_manager(
-            {_AGENT: job.make_runtime()},
+            {USUAL_AGENT: job.make_runtime()},
             store=job.store,
             audit=job.audit,
             transcript=job.transcript,
@@ -192,7 +190,7 @@ async def _turn(job: _Job, manager: SessionManager) -> Outcome:
     began = trio.current_time()
     mode: Mode = "oneshot" if job.key is None else "persistent"
     try:
-        session = await manager.start_session(job.key or uuid.uuid4().hex, agent=_AGENT, cwd=job.cwd, mode=mode)
+        session = await manager.start_session(job.key or uuid.uuid4().hex, agent=USUAL_AGENT, cwd=job.cwd, mode=mode)
         if session.origin == "replaced":
             await job.writer.note("the agent cannot resume this session; the conversation begins anew")
         left = max(job.settings.limits.turn - (trio.current_time() - began), 0.001)

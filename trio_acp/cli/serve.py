@@ -41,7 +41,6 @@ def add_parser(commands: Commands) -> None:
         commands,
         "serve",
         serve,
-        summary="put an agent behind a WebSocket",
         usage="trio-acp serve --port N [options] -- CMD [ARG ...]",
         description=_DESCRIPTION,
         examples=_EXAMPLES,

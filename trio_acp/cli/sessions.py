@@ -22,8 +22,8 @@ from ._look import opened, optional_backend, replay_of
 from ._options import Commands, add_command
 from ._output import Output, complain
 from ._signals import run
-from ._store import add_store_option
-from ._stored import in_time, recorded, session_value, store_path, stored_session, stored_sessions
+from ._store import add_store_option, store_path
+from ._stored import in_time, recorded, session_value, stored_session, stored_sessions
 from ._tables import screen_width
 from ._text import one_line
 from ._views import session_lines, session_table
@@ -49,7 +49,6 @@ def add_parser(commands: Commands) -> None:
         commands,
         "sessions",
         lambda _: ERROR,
-        summary="list, show, end or export stored sessions",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
@@ -105,6 +104,7 @@ def add_parser(commands: Commands) -> None:
         "--format", choices=tuple(EXPORTS), default="markdown", metavar="FORM", help="markdown (default) or jsonl"
     )
     exported.add_argument("--output", type=Path, metavar="FILE", help="where to (default: standard output)")
+    exported.add_argument("--force", action="store_true", help="replace FILE if it is there")
     add_store_option(exported)
     add_backend_options(exported)
 
@@ -204,7 +204,11 @@ async def _export(options: argparse.Namespace) -> int:
         return OK
     try:
         # In a thread: whoever should read a FIFO may never come, and Ctrl-C must end that wait too.
-        await trio.to_thread.run_sync(write_private, options.output, document, abandon_on_cancel=True)
+        await trio.to_thread.run_sync(write_private, options.output, document, options.force, abandon_on_cancel=True)
+    except FileExistsError as error:
+        raise StoreError(f"--output {options.output} is there already; --force replaces it") from error
     except OSError as error:
         raise StoreError(f"--output {options.output}: {error.strerror}") from error
+    turns = len({entry.turn for entry in entries})
+    await Output.stderr().write(f"wrote {turns} turn{'s' * (turns != 1)} to {one_line(str(options.output))}\n")
     return OK

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from .._errors import TurnFailed
+from .._errors import AcpError, TurnFailed
 from ._backend import add_backend_options
 from ._exits import OK
 from ._json import json_line
@@ -17,8 +17,8 @@ from ._look import OPEN_SECONDS, opened, optional_backend
 from ._options import Commands, add_command
 from ._output import Output
 from ._signals import run
-from ._store import add_store_option
-from ._stored import audited, recorded, session_value, store_path, stored_session, stored_sessions, tasks
+from ._store import add_store_option, store_path
+from ._stored import audited, recorded, session_value, stored_session, stored_sessions, tasks
 from ._tables import screen_width
 from ._views import (
     agent_lines,
@@ -56,7 +56,6 @@ def add_parser(commands: Commands) -> None:
         "status",
         lambda options: run(functools.partial(_status, options)),
         usage="trio-acp status [KEY] [options]",
-        summary="tell how stored sessions are",
         description=_DESCRIPTION,
         examples=_EXAMPLE,
     )
@@ -73,8 +72,14 @@ async def _status(options: argparse.Namespace) -> int:
     if options.key is None and backend is not None:
         options.parser.error("which session the agent is to be asked about: KEY is missing")
     path = store_path(options)
-    text = await _of_store(options, path) if options.key is None else await _of_session(options, path, backend)
+    failure: AcpError | None = None
+    if options.key is None:
+        text = await _of_store(options, path)
+    else:
+        text, failure = await _of_session(options, path, backend)
     await Output.stdout().write(text)
+    if failure is not None:
+        raise failure  # after what is known without the agent
     return OK
 
 
@@ -85,18 +90,26 @@ async def _of_store(options: argparse.Namespace, path: Path) -> str:
     return "\n".join([*store_lines(path, records, done), *task_lines(done, time.time(), screen_width()), ""])
 
 
-async def _of_session(options: argparse.Namespace, path: Path, backend: Backend | None) -> str:
+async def _of_session(options: argparse.Namespace, path: Path, backend: Backend | None) -> tuple[str, AcpError | None]:
+    """Return what is known of a session, and why its agent could not be asked."""
     record = await stored_session(path, options.key)
     entries, done = await recorded(path, record.key), await tasks(path, record.key)
     answers = await audited(path, record.key)
-    asked = None if backend is None else await _ask(backend, record)
+    asked: tuple[RuntimeStatus, Capabilities] | None = None
+    failure: AcpError | None = None
+    if backend is not None:
+        try:
+            asked = await _ask(backend, record)
+        except AcpError as error:
+            failure = error
     if options.format == "json":
         value = session_value(record) | {"recorded_turns": len({entry.turn for entry in entries})}
         value |= {"tasks": list(map(task_value, done)), "permissions": list(map(audit_value, answers))}
-        return json_line(value | ({} if asked is None else {"asked": _value(*asked)}))
+        return json_line(value | ({} if asked is None else {"asked": _value(*asked)})), failure
     now, columns = time.time(), screen_width()
     lines = [*session_lines(record, entries, now), *([] if asked is None else agent_lines(*asked))]
-    return "\n".join([*lines, *audit_lines(answers, now, columns), *task_lines(done, now, columns), ""])
+    lines += [*audit_lines(answers, now, columns), *task_lines(done, now, columns)]
+    return "\n".join([*lines, ""]), failure
 
 
 async def _ask(backend: Backend, record: SessionRecord) -> tuple[RuntimeStatus, Capabilities]:

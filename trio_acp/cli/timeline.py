@@ -39,7 +39,6 @@ def add_parser(commands: Commands) -> None:
         commands,
         "timeline",
         timeline,
-        summary="show what went on in turns, and why they ended",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )

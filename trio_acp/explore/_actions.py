@@ -60,7 +60,7 @@ class Interrupt:
 
 @attrs.frozen
 class Call:
-    """Call what the scenario registered with `Case.on` under this name; nothing if it has not yet."""
+    """Call what the scenario registered with `Case.on` for this `event`; nothing if it has not yet."""
 
     event: str
 

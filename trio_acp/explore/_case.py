@@ -18,13 +18,13 @@ class Case:
     Attributes:
         strikes: What has been done to it so far; empty if nothing was.
         times: When each of them was done, virtual seconds.
+        has_scope: Whether the scenario asks for its scope; known from an earlier run.
+        jump: Lets seconds pass.
     """
 
     def __init__(self, jump: Callable[[float], None], *, has_scope: bool = False) -> None:
         self.has_scope = has_scope
-        """Whether the scenario asks for its scope; known from an earlier run."""
         self.jump = jump
-        """Lets seconds pass."""
         self.strikes: list[Strike] = []
         self.times: list[float] = []
         self._scope = trio.CancelScope()

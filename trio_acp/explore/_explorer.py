@@ -38,6 +38,11 @@ Strategy: TypeAlias = Literal["random", "pct"]
 class Plan:
     """What to try, and how much of it.
 
+    ``pct`` is probabilistic concurrency testing (Burckhardt, Kothari, Musuvathi
+    and Nagarakatte, ASPLOS 2010), for bugs that need three orderings; the
+    exhaustive search is that of CHESS (Musuvathi and others, OSDI 2008) without
+    its bound on preemptions.
+
     Attributes:
         strikes: How many single strikes, of all there are; evenly spread, but
             so that each state meets each action.  ``math.inf`` tries all.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class ClientServices:
     """What an agent may ask of us, besides permissions: files, terminals, both or neither.
 
+    ACP: ``fs/read_text_file`` and ``fs/write_text_file``; ``terminal/create`` and what follows it.
     Exactly what is here is announced when a connection is made, and what is not
     here is answered "method not found".  To give a service *is* the grant: a
     request for a file or a terminal is not shown to the `PermissionPolicy`.

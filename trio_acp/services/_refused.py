@@ -17,6 +17,10 @@ class Refused(Exception):
 
     The message is for the agent.  It names what the agent itself has named, and
     tells nothing about what is outside of the session's root.
+
+    Attributes:
+        reason: ``missing`` (there is no such thing), ``invalid`` (it may not be
+            asked for), ``cancelled`` (its turn is over) or ``failed`` (it did not work).
     """
 
     def __init__(self, reason: Reason, message: str) -> None:

@@ -74,6 +74,9 @@ class TerminalService:
         wall: Seconds that a command may run.
         max_terminals: How many a session may have that are not released, or not gone yet.
 
+    Attributes:
+        env: What a command's environment begins with: not ours, but a short list of ours.
+
     Raises:
         InvalidOption: a value cannot be, or there is no such program.
     """

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from .._errors import InvalidOption, UsageError
+from .._limits import is_seconds
 from .._service import shielded
 from ._database import Database
 
@@ -46,7 +47,7 @@ class DatabaseFile:
     def __init__(self, path: str | os.PathLike[str], busy_timeout: float, name: str, *, without: str) -> None:
         if os.fspath(path) in {"", ":memory:"}:
             raise InvalidOption(f"{name} keeps a file; use {without} to keep none", detail="invalid-path")
-        if not 0 < busy_timeout < math.inf:
+        if not (is_seconds(busy_timeout) and busy_timeout < math.inf):
             raise InvalidOption(
                 f"busy_timeout must be finite and more than 0 seconds, not {busy_timeout!r}",
                 detail="invalid-busy_timeout",

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from .._errors import InvalidOption
+from .._limits import is_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,7 @@ class Retention:
     """
 
     def __init__(self, seconds: float, wall_clock: Callable[[], float]) -> None:
-        if not seconds > 0:
+        if not is_seconds(seconds):
             raise InvalidOption(f"retention must be more than 0 seconds, not {seconds!r}", detail="invalid-retention")
         self._seconds = seconds
         self._wall_clock = wall_clock

@@ -33,7 +33,7 @@ class SendsBytes(Protocol):
     """A transport that can also send binary messages."""
 
     async def send_bytes(self, message: bytes) -> None:
-        """Send one binary message."""
+        """Send one binary message.  If cancelled, the connection may be gone, as for `Transport.send`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -46,7 +46,7 @@ class Received:
         method: The method of a request or notification, else None.
         id: The id of a request or response, else None.
         params: The params; of a response its result or error; of an invalid message all of it.
-        time: When, by Trio's clock; not compared.
+        time: When, in seconds of Trio's clock; not compared.
     """
 
     connection: int

@@ -48,8 +48,11 @@ class ScriptedAgent:
             is unanswered, a request before ``initialize``, a response to an unknown id, an option that was not
             offered, a second cancel for one turn, a cancel for an idle session (which may be an honest
             crossing of the cancel and the answer: look at `log`), anything that is no JSON-RPC message.
-        abandoned: What was still open when its connection ended: which connection, which session, and when.
+        abandoned: What was still open when its connection ended: which connection, which session, and when (seconds).
         exit_code: The code of the last ``crash`` step, else None.
+
+    Raises:
+        ValueError: `id_prefix` has other characters than letters, digits, ``.``, ``_`` and ``-``.
     """
 
     auth: bool = False

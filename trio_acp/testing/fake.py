@@ -66,7 +66,14 @@ Step: TypeAlias = "Event | Sleep | Hang | Swallow | Raise | Run | Done"
 
 @attrs.frozen(kw_only=True)
 class FakeCall:
-    """One call that the manager made: its name, when (seconds), and on which handle."""
+    """One call that the manager made.
+
+    Attributes:
+        name: The method.
+        time: When, in seconds of Trio's clock.
+        handle: The handle that it was given, if it was given one.
+        detail: Its other argument, or a tuple of them; None if it has none.
+    """
 
     name: str
     time: float
@@ -76,13 +83,17 @@ class FakeCall:
 
 @attrs.define(eq=False, kw_only=True)
 class FakeHandle(Handle):
-    """A handle with a number, so that tests can tell handles apart."""
+    """A `Handle` with a `number`, from 1, so that tests can tell handles apart."""
 
     number: int
 
 
 class FakeRuntime(Runtime):
     """A runtime whose behaviour is a script.
+
+    Every method that is async honours being cancelled at its next step, but for
+    a `Swallow` step, and has done no more than the steps before.  Every method
+    of these raises what its `Raise` steps say, and `TypeError` for what is no step.
 
     Args:
         turn: The steps of every turn: events are sent, the other steps done.
@@ -98,6 +109,16 @@ class FakeRuntime(Runtime):
         reports: What `status` answers after its steps; a callable gets the
             handle.  Default: the handle's session id.  If given, the manager
             asks after turns too.
+
+    Attributes:
+        calls: Every call, in order.
+        open: The handles that were opened and not closed.
+        dead: Handles to be found dead: put one in, and `is_alive` says so.
+        running: The event that each running turn waits for if it hangs with ``stops=True``.
+        most_at_once: How many turns ran at once, at most, by session key; more than 1 is a fault.
+        on_cancel, on_close, on_status, on_control: The steps given as `cancel`,
+            `close`, `status` and `controls`; like `turn`, `ensure` and what
+            the others answer, they may be replaced while it is in use.
     """
 
     def __init__(

@@ -23,6 +23,8 @@ _LONGEST_COOKIE = 4096
 class Cookies:
     """Remembers the cookies of each address; synchronous, one object for as many dials as wanted.
 
+    Of RFC 6265 it has expiry; a cookie goes back to the very address that set it.
+
     Args:
         now: Wall-clock time in seconds; cookies expire by it.
     """
@@ -35,7 +37,11 @@ class Cookies:
         return f"<Cookies of {len(self._jars)} addresses>"  # never their values: they may be credentials
 
     def store(self, url: str, set_cookie: Iterable[str]) -> None:
-        """Take the values of the Set-Cookie headers of one response; an expired cookie is deleted."""
+        """Take the values of the Set-Cookie headers of one response; an expired cookie is deleted.
+
+        Raises:
+            InvalidOption: the address is none.
+        """
         jar = self._jars.setdefault(_key(url), {})
         for header in set_cookie:
             pair, *attributes = header.split(";")
@@ -48,7 +54,11 @@ class Cookies:
                 jar[name] = (value, expires)
 
     def header(self, url: str) -> str | None:
-        """Return the Cookie header for an address, or None if it has no cookie."""
+        """Return the Cookie header for an address, or None if it has no cookie.
+
+        Raises:
+            InvalidOption: the address is none.
+        """
         now = self._now()
         jar = self._jars.get(_key(url), {})
         return "; ".join(f"{name}={value}" for name, (value, expires) in jar.items() if expires > now) or None

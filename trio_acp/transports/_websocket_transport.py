@@ -40,7 +40,7 @@ class _Below(trio.abc.AsyncResource):
 
 
 class WebSocketTransport(Transport):
-    """One WebSocket connection.
+    """One WebSocket connection (RFC 6455); a message is a text frame.  Closing takes `close_timeout` seconds at most.
 
     Attributes:
         connection_id: What the server called this connection (``Acp-Connection-Id``), if it did.
