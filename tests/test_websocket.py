@@ -10,7 +10,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,14 +23,16 @@ from trio_acp._errors import BackendUnavailable, ConnectionLost, InvalidOption, 
 from trio_acp.transports import (
     Cookies,
     WebSocketTransport,
-    dial_websocket,
-    websocket_over_stream,
     websocket_server_transport,
 )
+from trio_acp.transports import dial_websocket as dial_with_engine
+from trio_acp.transports import websocket_over_stream as open_with_engine
+from trio_acp.transports._engines import ENGINES
 from trio_acp.transports._handshake import WatchedStream
 from trio_acp.transports.websocket import _explain
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from trio_acp.abc import Dial, Transport
@@ -40,6 +42,26 @@ pytestmark = pytest.mark.concurrency
 SECONDS = 20.0
 LIMIT = 64 * 2**20
 UNAUTHORIZED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"
+
+chosen: dict[str, Any] = {}
+
+
+@pytest.fixture(name="engine", params=ENGINES, autouse=True)
+def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run each test of this file with each engine."""
+    monkeypatch.setitem(chosen, "engine", request.param)
+    return str(request.param)
+
+
+@wraps(dial_with_engine)
+def dial_websocket(*args: Any, **options: Any) -> Dial:
+    return dial_with_engine(*args, **chosen, **options)
+
+
+@wraps(open_with_engine)
+def websocket_over_stream(*args: Any, **options: Any) -> AbstractAsyncContextManager[WebSocketTransport]:
+    return open_with_engine(*args, **chosen, **options)
+
 
 StreamHandler = Callable[[trio.abc.Stream], Awaitable[None]]
 Handler = Callable[[trio_websocket.WebSocketRequest], Awaitable[None]]

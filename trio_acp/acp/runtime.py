@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from .._events import Event
     from ..abc import Dial, Done, EnsureRequest, EventSink, TurnRequest
+    from ..transports._engines import Engine
 
 CLOSE_LIMIT = 5.0
 """Seconds for all connections to close when the runtime is left; each has a shorter deadline of its own."""
@@ -97,6 +98,7 @@ class AcpRuntime(RuntimeControls):
         stall: float = 30.0,
         auth_method: str | None = None,
         services: ClientServices | None = None,
+        engine: Engine = "trio-websocket",
     ) -> AcpRuntime:
         """Return a runtime for an agent behind a WebSocket endpoint.
 
@@ -109,9 +111,10 @@ class AcpRuntime(RuntimeControls):
             ping_interval: Seconds between pings, at least 20; None sends none.
             allow_insecure: Send a token over ``ws`` to another machine all the same.
             connect_timeout: As for the class, like the following.
+            engine: The library that frames the messages: ``websockets`` is the faster, and needs the extra ``fast``.
 
         Raises:
-            InvalidOption: the URL, a header or the ping interval cannot be used.
+            InvalidOption: the URL, a header, the ping interval or the engine cannot be used.
         """
         from ..transports.websocket import dial_websocket
 
@@ -124,6 +127,7 @@ class AcpRuntime(RuntimeControls):
             connect_timeout=connect_timeout,
             ping_interval=ping_interval,
             allow_insecure=allow_insecure,
+            engine=engine,
         )
         return cls(dial, connect_timeout=connect_timeout, stall=stall, auth_method=auth_method, services=services)
 

@@ -153,17 +153,21 @@ class Handshake:
             await self._settled.wait()
         if self._connection is not None:
             return self._connection
-        status = self._stream.status
-        if status not in (None, _NOT_HTTP, _SWITCHING_PROTOCOLS):
-            raise BackendUnavailable(
-                f"{shown}: the server rejected the WebSocket handshake with HTTP status {status}",
-                detail="handshake-rejected",
-                status=status,
-            )
-        if not self._settled.is_set():
+        if not self._settled.is_set() and self._stream.status in (None, _NOT_HTTP, _SWITCHING_PROTOCOLS):
             raise too_slow(shown, "the WebSocket handshake was not answered")
-        what = "the server hung up before it answered" if status is None else "the server's answer was not a valid one"
-        raise BackendUnavailable(f"{shown}: the WebSocket handshake failed: {what}", detail="handshake-failed")
+        raise refused(shown, self._stream.status)
+
+
+def refused(shown: str, status: int | None) -> BackendUnavailable:
+    """Make the error for a handshake that was answered with this HTTP status, with no HTTP (0), or not at all."""
+    if status not in (None, _NOT_HTTP, _SWITCHING_PROTOCOLS):
+        return BackendUnavailable(
+            f"{shown}: the server rejected the WebSocket handshake with HTTP status {status}",
+            detail="handshake-rejected",
+            status=status,
+        )
+    what = "the server hung up before it answered" if status is None else "the server's answer was not a valid one"
+    return BackendUnavailable(f"{shown}: the WebSocket handshake failed: {what}", detail="handshake-failed")
 
 
 def too_slow(shown: str, what: str) -> BackendUnavailable:
