@@ -17,7 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from trio_websocket import CloseReason
-from websockets.exceptions import PayloadTooBig
+from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.frames import Close, CloseCode, Frame, Opcode
 
 from trio_acp._errors import ConnectionLost, MessageTooLarge
@@ -102,7 +102,7 @@ class Incoming:
             if isinstance(failure, PayloadTooBig):
                 self.end = too_long(self._limit), MessageTooLarge.default_detail
             else:
-                self.end = _wrong(str(failure))
+                self.end = _wrong(str(failure) if isinstance(failure, ProtocolError) else type(failure).__name__)
 
     def _take(self, frame: Frame) -> None:
         match frame.opcode:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from ._handshake import WatchedStream
 
+_log = logging.getLogger(__name__)
+
 MAX_TAKEN: Final = 256
 """Messages that are handed out together: whoever handles them does so without a checkpoint."""
 
@@ -174,14 +176,15 @@ class WebsocketsTransport(WebSocketTransport):
         if len(self._answers) > _MAX_ANSWERS:
             await self._answered.wait()
         try:
-            data = await self._stream.receive_some(RECEIVE_SIZE)
+            if data := await self._stream.receive_some(RECEIVE_SIZE):
+                self._take_in(data)
+                return True
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            data = b""
-        if data:
-            self._take_in(data)
-        else:
-            self._in.end = BROKE_OFF
-            self._nothing_more()
+            pass
+        except Exception as error:  # noqa: BLE001 - foreign code: whatever it raises ends this connection, nothing else
+            _log.debug("a WebSocket could not be read: %s", type(error).__name__)
+        self._in.end = self._in.end or BROKE_OFF
+        self._nothing_more()
         return True
 
     def _take_in(self, data: bytes) -> None:
