@@ -108,10 +108,9 @@ class AcpRuntime(RuntimeControls):
             token_file: A file with a bearer token, read at each dial.
             token_env: The environment variable that has the token, instead.
             ssl_context: For ``wss``; default: the system's trust store.
-            ping_interval: Seconds between pings, at least 20; None sends none.
+            ping_interval: Seconds between pings, at least 20; None for none.
             allow_insecure: Send a token over ``ws`` to another machine all the same.
-            connect_timeout: As for the class, like the following.
-            engine: The library that frames the messages: ``websockets`` is the faster, and needs the extra ``fast``.
+            engine: ``websockets`` is the faster one, of the extra ``fast``.  The rest is as for the class.
 
         Raises:
             InvalidOption: the URL, a header, the ping interval or the engine cannot be used.

@@ -183,7 +183,7 @@ class WebsocketsTransport(WebSocketTransport):
             pass
         except Exception as error:  # noqa: BLE001 - foreign code: whatever it raises ends this connection, nothing else
             _log.debug("a WebSocket could not be read: %s", type(error).__name__)
-        self._in.end = self._in.end or BROKE_OFF
+        self._in.end = BROKE_OFF
         self._nothing_more()
         return True
 
