@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 KINDS = [*updates._READERS, "usage_update", "novelty"]
 
-JUNK = st.sampled_from([None, True, 0, -1, 2**70, 1.0, 1.5, "", "x", "read", "high", [], {}, [[]], {"type": []}])
+JUNK: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, 0, -1, 2**70, 1.0, 1.5, "", "x", "read", "high", [], {}, [[]], {"type": []}]
+)
 TEXT = st.one_of(st.text(max_size=3), JUNK)
 
 
@@ -71,19 +73,20 @@ UPDATES = objects(
 @st.composite
 def whole(draw: st.DrawFn) -> dict[str, Any]:
     """Draw an update that is in order, but perhaps for one member."""
-    text = st.text(max_size=3)
-    block = st.fixed_dictionaries({"type": st.just("text"), "text": text})
-    piece = st.one_of(
+    text: st.SearchStrategy[Any] = st.text(max_size=3)
+    block: st.SearchStrategy[Any] = st.fixed_dictionaries({"type": st.just("text"), "text": text})
+    piece: st.SearchStrategy[Any] = st.one_of(
         st.fixed_dictionaries({"type": st.just("content"), "content": block}),
         st.fixed_dictionaries({"type": st.just("diff"), "path": text, "newText": text}, optional={"oldText": TEXT}),
         st.fixed_dictionaries({"type": st.just("terminal"), "terminalId": text}),
         PIECES,
     )
-    place = st.fixed_dictionaries({"path": text}, optional={"line": st.integers(-1, 9)})
-    entry = st.fixed_dictionaries(
+    place: st.SearchStrategy[Any] = st.fixed_dictionaries({"path": text}, optional={"line": st.integers(-1, 9)})
+    entry: st.SearchStrategy[Any] = st.fixed_dictionaries(
         {"content": text, "priority": st.just("high"), "status": st.sampled_from(["pending", "completed"])}
     )
     kind = draw(st.sampled_from(KINDS))
+    update: dict[str, Any]
     if kind == "plan":
         update = {"entries": draw(st.lists(st.one_of(entry, ENTRIES), max_size=3))}
     elif kind in ("tool_call", "tool_call_update"):
@@ -101,7 +104,8 @@ def whole(draw: st.DrawFn) -> dict[str, Any]:
         )
     else:
         update = {"content": draw(block)} | draw(st.fixed_dictionaries({}, optional={"messageId": text}))
-    return {"sessionUpdate": kind} | update | draw(st.one_of(st.just({}), st.just({}), UPDATES))
+    damage: dict[str, Any] = draw(st.one_of(st.just({}), st.just({}), UPDATES))
+    return {"sessionUpdate": kind} | update | damage
 
 
 def told(read: Callable[..., codec.Update], raw: object) -> tuple[codec.Update, str, list[tuple[str, str]]]:

@@ -10,7 +10,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial, wraps
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,14 +53,16 @@ def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return str(request.param)
 
 
-@wraps(dial_with_engine)
-def dial_websocket(*args: Any, **options: Any) -> Dial:
-    return dial_with_engine(*args, **chosen, **options)
+def dial_websocket(url: str, **options: Any) -> Dial:
+    """Do what the real one does, with the engine of this test."""
+    return dial_with_engine(url, **{**chosen, **options})
 
 
-@wraps(open_with_engine)
-def websocket_over_stream(*args: Any, **options: Any) -> AbstractAsyncContextManager[WebSocketTransport]:
-    return open_with_engine(*args, **chosen, **options)
+def websocket_over_stream(
+    stream: trio.abc.Stream, host: str, resource: str, **options: Any
+) -> AbstractAsyncContextManager[WebSocketTransport]:
+    """Do what the real one does, with the engine of this test."""
+    return open_with_engine(stream, host, resource, **{**chosen, **options})
 
 
 StreamHandler = Callable[[trio.abc.Stream], Awaitable[None]]

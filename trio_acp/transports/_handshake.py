@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -17,7 +18,7 @@ import trio_websocket
 from trio_acp._errors import BackendUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class WatchedStream(trio.abc.Stream):
         self._stream = stream
         self._head = bytearray()
         self._rejection = 0
+        self._holds = False
+        self._held = bytearray()
         self._on_end: Callable[[], None] = _tell_nobody
         self.heard_at = trio.current_time()
         self.status: int | None = None
@@ -53,8 +56,23 @@ class WatchedStream(trio.abc.Stream):
         """Have `callback` called whenever the stream is found to have ended."""
         self._on_end = callback
 
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Keep what is sent within the block, so that it goes with the next that is sent after it, in one write."""
+        self._holds = True
+        try:
+            yield
+        finally:
+            self._holds = False
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send; cancelled, a part may have been sent."""
+        if self._holds:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._held += data
+            return
+        if self._held:
+            data, self._held = self._held + data, bytearray()
         try:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
 import trio
 import trio_websocket
 from wsproto.utilities import LocalProtocolError
@@ -9,8 +12,12 @@ from wsproto.utilities import LocalProtocolError
 from trio_acp._errors import ConnectionLost, MessageTooLarge
 from trio_acp._service import shielded
 
+from ._handshake import WatchedStream
 from ._life import SEND_CANCELLED, require_text
 from ._websocket_transport import BROKE_OFF, FORCE_SECONDS, WebSocketTransport, closed_by_peer, too_long
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _ABNORMAL = 1006
 _TOO_BIG = 1009
@@ -47,6 +54,7 @@ class TrioWebSocketTransport(WebSocketTransport):
         self._connection = connection
         self._max_message = max_message
         self._longest_sent = 0
+        self._watched = stream if isinstance(stream, WatchedStream) else None
 
     async def send(self, message: str) -> None:
         """Send one message as a text frame.  If cancelled in the middle, the connection is gone.
@@ -55,12 +63,26 @@ class TrioWebSocketTransport(WebSocketTransport):
             ConnectionLost: the connection has ended, or an earlier send was cancelled.
             InvalidMessage: the text has a lone surrogate.
         """
-        require_text(message)
+        await self.send_many((message,))
+
+    async def send_many(self, messages: Sequence[str]) -> None:
+        """Send each as a text frame, all in one write if the stream was given.  If cancelled, as for `send`.
+
+        Raises:
+            ConnectionLost: the connection has ended, or an earlier send was cancelled.
+            InvalidMessage: a text has a lone surrogate; none was sent.
+        """
+        for message in messages:
+            require_text(message)
         with self._life.sole("send"):
             await self._life.require()
-            self._longest_sent = max(self._longest_sent, len(message))
+            self._longest_sent = max(self._longest_sent, *map(len, messages))
             try:
-                await self._connection.send_message(message)
+                with nullcontext() if self._watched is None else self._watched.holding():
+                    for message in messages[:-1]:
+                        await self._connection.send_message(message)
+                # With it goes what was held: the library's lock, which we have no key to, keeps its pongs apart.
+                await self._connection.send_message(messages[-1])
             except trio.Cancelled:
                 # Half a frame may be out.  The next message would be read as the rest of it, so there is no next one.
                 self._life.end(SEND_CANCELLED)

@@ -105,6 +105,7 @@ class WebsocketsTransport(WebSocketTransport):
         with self._life.sole("send"):
             await self._life.require()
             await self._acquire()
+            lost = False
             try:
                 for message in messages:
                     self._protocol.send_text(message.encode())
@@ -116,12 +117,14 @@ class WebsocketsTransport(WebSocketTransport):
                     await trio.aclose_forcefully(self._stream)
                 raise
             except (InvalidState, trio.BrokenResourceError, trio.ClosedResourceError):
+                lost = True
+            finally:
+                self._write_lock.release()
+            if lost:
                 # Not noted as this side's end: what arrived before can still be received.
                 await trio.lowlevel.checkpoint()
                 why, detail = self._life.reason or self._in.end or BROKE_OFF
-                raise ConnectionLost(why, detail=detail) from None
-            finally:
-                self._write_lock.release()
+                raise ConnectionLost(why, detail=detail)
 
     async def _acquire(self) -> None:
         try:
