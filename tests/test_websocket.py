@@ -20,9 +20,11 @@ import trio_websocket
 import trustme
 
 from trio_acp._errors import BackendUnavailable, ConnectionLost, InvalidOption, MessageTooLarge
+from trio_acp.acp.runtime import AcpRuntime
 from trio_acp.transports import (
     Cookies,
     WebSocketTransport,
+    _engines,
     websocket_server_transport,
 )
 from trio_acp.transports import dial_websocket as dial_with_engine
@@ -543,6 +545,17 @@ def test_bad_options_are_refused_at_once(url: str, options: dict[str, Any], deta
         dial_websocket(url, **options)
     assert detail == caught.value.detail
     assert "s3cret" not in str(caught.value)
+
+
+def test_an_engine_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No such engine, or no such library: refused as the dial is made, and what to install is said."""
+    with pytest.raises(InvalidOption, match="trio-websocket or websockets, not 'curl'") as unknown:
+        dial_websocket("ws://localhost/", engine="curl")
+    monkeypatch.setattr(_engines, "find_spec", lambda name: None)
+    with pytest.raises(InvalidOption, match=r"pip install 'trio-acp\[fast\]'") as missing:
+        AcpRuntime.websocket("ws://localhost/", engine="websockets")
+    assert ("invalid-engine", "missing-extra") == (unknown.value.detail, missing.value.detail)
+    AcpRuntime.websocket("ws://localhost/")
 
 
 @pytest.mark.parametrize(
