@@ -16,6 +16,7 @@ from websockets.uri import WebSocketURI
 from trio_acp.transports._frames import Incoming
 
 LIMIT = 200
+NOT_TEXT = Frame(Opcode.CLOSE, struct.pack("!H", 1007))
 
 
 def protocol() -> ClientProtocol:
@@ -87,11 +88,12 @@ def the_librarys(reads: list[bytes]) -> Got:
                 except UnicodeDecodeError:
                     # It has answered what it read behind that text by now, so the answers cannot be compared.
                     got.ended = True
-                    got.answers = [Frame(Opcode.CLOSE, struct.pack("!H", 1007))]
+                    got.answers = [NOT_TEXT]
         if got.ended or client.parser_exc is not None:
             got.ended = True
             break
-    got.answers = got.answers or masked_answers(b"".join(client.data_to_send()))
+    if NOT_TEXT not in got.answers:
+        got.answers = masked_answers(b"".join(client.data_to_send()))
     return got
 
 
@@ -154,7 +156,10 @@ def conversations(draw: st.DrawFn) -> list[bytes]:
 @given(conversations())
 def test_any_conversation_is_read_as_the_library_reads_it(reads: list[bytes]) -> None:
     """The same messages, pongs and answers, and an end in the same cases, wherever the reads were cut."""
-    assert the_librarys(reads) == ours(reads)
+    expected, got = the_librarys(reads), ours(reads)
+    if NOT_TEXT in expected.answers:
+        got.answers = got.answers[-1:]
+    assert expected == got
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 200])

@@ -15,7 +15,8 @@ from websockets.server import ServerProtocol
 
 from trio_acp._errors import ConnectionLost
 from trio_acp.transports import websocket_over_stream
-from trio_acp.transports._websockets import MAX_TAKEN, WebsocketsTransport
+from trio_acp.transports._websocket_transport import MAX_TAKEN
+from trio_acp.transports._websockets import WebsocketsTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

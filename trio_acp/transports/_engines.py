@@ -11,6 +11,7 @@ import trio
 from trio_acp._errors import InvalidOption
 from trio_acp._service import ServiceScope, shielded
 
+from ._cut_stream import CutStream
 from ._handshake import Handshake, WatchedStream
 from ._trio_websocket import TrioWebSocketTransport
 from ._websocket_transport import FORCE_SECONDS, WebSocketTransport
@@ -78,13 +79,15 @@ async def open_websocket(
                 )
                 nursery.start_soon(transport.answer)
             else:
-                handshake = Handshake(watched)
+                cut = CutStream(watched, max_message)
+                handshake = Handshake(watched, cut)
                 nursery.start_soon(handshake.run, host, resource, headers, subprotocols, max_message)
                 connection = await handshake.result(shown, deadline)
                 received = [(name.lower(), value) for name, value in connection.handshake_headers]
                 transport = TrioWebSocketTransport(
                     connection,
                     stream=watched,
+                    cut=cut,
                     close_timeout=close_timeout,
                     max_message=max_message,
                 )

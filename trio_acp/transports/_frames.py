@@ -1,20 +1,12 @@
 """What arrives on a WebSocket of the engine ``websockets``, without I/O.
 
-The library's sans-I/O protocol knows every rule of WebSocket, and gets whatever
-is not plain: control frames, fragments, binary, frames that are not here whole,
-and all that is wrong.  A whole, unfragmented, unmasked text frame with a length
-within the limit is nearly everything that an agent sends, and there is nothing
-to be known about it: it is cut out here, at a tenth of the price.  For that the
-lengths of all frames are read, so that the library is given whole frames or a
-frame's parts, and never the beginning of a frame that is cut out.
-
 Synchronous: it is fed bytes, and what they meant is in its attributes.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from trio_websocket import CloseReason
 from websockets.exceptions import PayloadTooBig, ProtocolError
@@ -22,16 +14,13 @@ from websockets.frames import Close, CloseCode, Frame, Opcode
 
 from trio_acp._errors import ConnectionLost, MessageTooLarge
 
+from ._splitter import Splitter
 from ._websocket_transport import closed_by_peer, too_long
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from websockets.client import ClientProtocol
-
-_PLAIN_TEXT: Final = 0x81  # the only frame of its message, and no extension's bit
-_SHORT: Final = 126  # lengths from here on are written in more bytes
-_MASKED: Final = 128
 
 
 class Incoming:
@@ -53,45 +42,19 @@ class Incoming:
         self._protocol = protocol
         self._limit = limit
         self._on_pong = on_pong
-        self._head = b""  # the beginning of a frame, as long as its length is not known
-        self._given = 0  # bytes of a frame that are still to be given to the library
+        self._splitter = Splitter(limit)
         self._parts: bytearray | None = None  # of a message in fragments
         self._is_text = False
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
-        if self._head:
-            data, self._head = self._head + data, b""
-        at, end = 0, len(data)
-        while at < end and self.end is None:
-            if self._given:
-                part = data[at : at + self._given]
-                self._given -= len(part)
-                at += len(part)
-                self._give(part)
-                continue
-            if end - at < 2:
-                self._head = data[at:]
-                return
-            length, start = data[at + 1], at + 2
-            if length >= _SHORT:
-                if length >= _MASKED:  # from a server that is wrong, whatever follows
-                    self._give(data[at:])
-                    return
-                start += 2 if length == _SHORT else 8
-                if end < start:
-                    self._head = data[at:]
-                    return
-                length = int.from_bytes(data[at + 2 : start])
-            stop = start + length
-            if data[at] == _PLAIN_TEXT and stop <= end and length <= self._limit and self._parts is None:
-                try:
-                    self.messages.append(data[start:stop].decode())
-                except UnicodeDecodeError as error:
-                    self._refuse(error)
-                at = stop
-            else:
-                self._given = stop - at
+        for piece in self._splitter.feed(data):
+            if self.end is not None:
+                break
+            if isinstance(piece, str):
+                self.messages.append(piece)
+            elif piece is not None:  # what is due is due at once here: the library does not wait
+                self._give(piece)
 
     def _give(self, data: bytes) -> None:
         self._protocol.receive_data(data)

@@ -20,6 +20,8 @@ from trio_acp._errors import BackendUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ._cut_stream import CutStream
+
 _log = logging.getLogger(__name__)
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r\n]")
@@ -125,8 +127,9 @@ class Handshake:
     fault of the library, ends this connection and not the program.
     """
 
-    def __init__(self, stream: WatchedStream) -> None:
+    def __init__(self, stream: WatchedStream, cut: CutStream) -> None:
         self._stream = stream
+        self._cut = cut
         self._settled = trio.Event()
         self._connection: trio_websocket.WebSocketConnection | None = None
         stream.when_ended(self._settled.set)
@@ -140,7 +143,7 @@ class Handshake:
                 self._connection = await trio_websocket.wrap_client_stream(
                     nursery,
                     # Annotated for sockets only; in fact any stream will do.
-                    cast("trio.SocketStream", self._stream),
+                    cast("trio.SocketStream", self._cut),
                     host,
                     resource,
                     subprotocols=subprotocols,
@@ -156,6 +159,7 @@ class Handshake:
             _log.debug("a WebSocket reader ended: %s", ", ".join(type(each).__name__ for each in errors.exceptions))
         finally:
             self._settled.set()
+            self._cut.ended()
 
     async def result(self, shown: str, deadline: float) -> trio_websocket.WebSocketConnection:
         """Wait for the open connection; cancelled, the caller must end `run`.

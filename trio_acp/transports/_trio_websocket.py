@@ -14,10 +14,12 @@ from trio_acp._service import shielded
 
 from ._handshake import WatchedStream
 from ._life import SEND_CANCELLED, require_text
-from ._websocket_transport import BROKE_OFF, FORCE_SECONDS, WebSocketTransport, closed_by_peer, too_long
+from ._websocket_transport import BROKE_OFF, FORCE_SECONDS, MAX_TAKEN, WebSocketTransport, closed_by_peer, too_long
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ._cut_stream import CutStream
 
 _ABNORMAL = 1006
 _TOO_BIG = 1009
@@ -47,6 +49,7 @@ class TrioWebSocketTransport(WebSocketTransport):
         connection: trio_websocket.WebSocketConnection,
         *,
         stream: trio.abc.AsyncResource | None = None,
+        cut: CutStream | None = None,
         close_timeout: float,
         max_message: int | None = None,
     ) -> None:
@@ -54,6 +57,7 @@ class TrioWebSocketTransport(WebSocketTransport):
         self._connection = connection
         self._max_message = max_message
         self._longest_sent = 0
+        self._cut = cut
         self._watched = stream if isinstance(stream, WatchedStream) else None
 
     async def send(self, message: str) -> None:
@@ -101,11 +105,24 @@ class TrioWebSocketTransport(WebSocketTransport):
             ConnectionLost: the connection has ended; the message has the close code and reason.
             MessageTooLarge: a message exceeded the limit; the connection is gone.
         """
+        (message,) = await self._receive(1)
+        return message
+
+    async def receive_many(self) -> Sequence[str | bytes]:
+        """Wait for the next message, and take up to 256 that one read brought; see `receive`."""
+        return await self._receive(MAX_TAKEN)
+
+    async def _receive(self, most: int) -> Sequence[str | bytes]:
         with self._life.sole("receive"):
             await self._life.require()
             self._parked_since = trio.current_time()
             try:
-                return await self._connection.get_message()
+                if self._cut is not None and await self._cut.wait():
+                    return self._cut.take(most)
+                message = await self._connection.get_message()
+                if self._cut is not None:
+                    self._cut.told()
+                return (message,)
             except trio_websocket.ConnectionClosed:
                 pass
             finally:
@@ -113,6 +130,8 @@ class TrioWebSocketTransport(WebSocketTransport):
             raise await self._end()
 
     async def _close_politely(self, *, alive: bool) -> None:
+        if self._cut is not None:
+            self._cut.end()
         if alive:
             await self._connection.aclose()
 

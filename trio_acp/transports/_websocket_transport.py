@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ._handshake import WatchedStream
 
 FORCE_SECONDS = 1.0
+MAX_TAKEN = 256
+"""Messages that are handed out together: whoever handles them does so without a checkpoint."""
+
 _NO_STATUS = 1005
 
 

@@ -25,7 +25,7 @@ from trio_acp._service import shielded
 from ._frames import Incoming
 from ._handshake import RECEIVE_SIZE, refused, too_slow
 from ._life import SEND_CANCELLED, require_text
-from ._websocket_transport import BROKE_OFF, FORCE_SECONDS, WebSocketTransport
+from ._websocket_transport import BROKE_OFF, FORCE_SECONDS, MAX_TAKEN, WebSocketTransport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from ._handshake import WatchedStream
 
 _log = logging.getLogger(__name__)
-
-MAX_TAKEN: Final = 256
-"""Messages that are handed out together: whoever handles them does so without a checkpoint."""
 
 _MAX_ANSWERS: Final = 2**16
 """Bytes of answers to control frames that may wait; with more, nothing is read until they are written."""
