@@ -3,6 +3,11 @@
 The stream below the WebSocket is opened here and closed here.  trio-websocket's
 own openers are not used: their connect timeout does not end a stalled
 handshake, and they leave the socket of a rejected one open.
+
+Two libraries can frame a client's messages, to the same laws: trio-websocket,
+and the sans-I/O protocol of websockets, which costs less for each message and
+each step.  It reads while somebody receives; so the pings of a peer are
+answered then, and its close is noticed then.
 """
 
 from __future__ import annotations
@@ -85,7 +90,8 @@ def dial_websocket(
         cookies: Where cookies are kept between dials; an own place for each `Dial` if None.
         connect_timeout: Seconds for name look-up, TCP, TLS and the handshake together.
         close_timeout: Seconds for the closing handshake.
-        max_message: The longest message to receive, in characters of text or bytes.
+        max_message: The longest message to receive, in characters of text or bytes; always in
+            bytes with the engine ``websockets``.
         ping_interval: Seconds between pings, at least 20; None for no pings.
         allow_insecure: Send a token over ``ws://`` to another machine, readable for all in between.
         on_phase: Called with ``connect`` or ``tls`` and the stream, to look at only, when that much is done.
@@ -243,7 +249,8 @@ async def websocket_over_stream(
         subprotocols: Offered to the server.
         connect_timeout: Seconds for the handshake.
         close_timeout: Seconds for the closing handshake.
-        max_message: The longest message to receive, in characters of text or bytes.
+        max_message: The longest message to receive, in characters of text or bytes; always in
+            bytes with the engine ``websockets``.
         ping_interval: Seconds between pings, at least 20; None for no pings.
         engine: What frames the messages; ``websockets`` needs the extra ``fast``.
 
