@@ -55,7 +55,7 @@ LAYERS: Final = (
     ("wire and stores", ("acp.", "stores")),
     ("transports", ("transports",)),
     ("client services", ("services",)),
-    ("connection", ("acp.connection", "acp.pending", "acp.rpc")),
+    ("connection", ("acp.connection", "acp.outbox", "acp.pending", "acp.rpc")),
     ("adapter", ("acp", "acp.desk", "acp.link", "acp.reopen", "acp.runtime", "acp.session")),
     (
         "policy",

@@ -99,7 +99,13 @@ MISUSES: Final = [
         2,
         "--url ws://...@h/: the WebSocket URL must not hold a user name or password; pass a token file or a header",
     ),
-    Misuse("prompt hi --stdio x --token-file f", 2, "--token-file and --header need --url"),
+    Misuse("prompt hi --stdio x --token-file f", 2, "--token-file, --header and --engine need --url"),
+    Misuse("prompt hi --agent x --engine websockets", 2, "--token-file, --header and --engine need --url"),
+    Misuse(
+        "prompt hi --url ws://h --engine curl",
+        2,
+        "argument --engine: invalid choice: 'curl' (choose from 'trio-websocket', 'websockets')",
+    ),
     Misuse("prompt hi --url ws://h --header novalue", 2, "argument --header: a header is written 'Name: value'"),
     Misuse("doctor --url ws://h --ca-file f", 2, "--ca-file needs a --url that begins with wss://"),
     Misuse("doctor --url wss://h --ca-file {tmp}/f", 2, "--ca-file {tmp}/f: No such file or directory"),
@@ -207,6 +213,12 @@ MISUSES: Final = [
         "[defaults]\npermissions = 'yolo'\n",
         "defaults.permissions: it must be ask, deny, approve-reads, approve-all or a file FILE.toml",
     ),
+    config(
+        "doctor",
+        "[agents.x]\nurl = 'ws://h'\nengine = 'curl'\n",
+        "agents.x.engine: engine must be trio-websocket or websockets, not 'curl'",
+    ),
+    config("doctor", "[agents.x]\nstdio = 'x'\nengine = 'websockets'\n", "agents.x.engine: it needs url"),
     config(
         "doctor",
         "[defaults]\nagent = 'zzz'\n",

@@ -89,6 +89,7 @@ class Settings:
             longest idle; `TooManySessions` if none is idle.  None: any number.
         max_queued: Requests that may wait behind the running one of a session.
         max_buffered: Characters of events that may wait for the consumer of one turn.
+            What one read of a connection brings, up to 64 KiB, comes at once.
         main_key: The name of each agent's main session: ``main``, and this, are
             aliases of it.
         default_agent: Whose main session a key means that names no agent.

@@ -100,6 +100,29 @@ class Transport(ABC):
             MessageTooLarge: a message exceeded the limit; the connection is gone.
         """
 
+    async def send_many(self, messages: Sequence[str]) -> None:
+        """Send messages, in this order; a transport that can joins them in one write.
+
+        If cancelled, it is as for `send`.
+
+        Raises:
+            ConnectionLost: as for `send`; a part of them may have been sent.
+        """
+        for message in messages:
+            await self.send(message)
+
+    async def receive_many(self) -> Sequence[str | bytes]:
+        """Wait for the next message and take with it what has come already: at least one, in order.
+
+        A transport bounds how much that is, so that whoever handles them without
+        waiting keeps nobody else waiting for long.  If cancelled, none was taken.
+
+        Raises:
+            ConnectionLost: as for `receive`, once everything before was taken.
+            MessageTooLarge: as for `receive`.
+        """
+        return (await self.receive(),)
+
     @abstractmethod
     async def aclose(self) -> None:
         """Close, gracefully within the transport's own deadline and else by force.

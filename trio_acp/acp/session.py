@@ -10,11 +10,20 @@ import trio
 
 from .._audit import AuditEvent
 from .._errors import ConnectionLost, InvalidMessage, RequestFailed, TurnFailed
-from .._events import ConfigChanged, ModeChanged, PermissionAnswered, ToolCall, UnknownUpdate
+from .._events import (
+    ConfigChanged,
+    ModeChanged,
+    PermissionAnswered,
+    TextDelta,
+    Thought,
+    ToolCall,
+    UnknownUpdate,
+    UserText,
+)
 from .._permissions import choose_option
 from .._serving import serving
 from ..abc import Done, PermissionRequest, Verdict
-from .codec import structure_update, unstructure
+from .codec import unstructure
 from .schema import (
     CancelNotification,
     ErrorCode,
@@ -25,6 +34,7 @@ from .schema import (
     RequestPermissionResponse,
     ToolCallUpdate,
 )
+from .updates import read_update
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +53,7 @@ MAX_PERMISSIONS: Final = 16
 """Requests for permission that one session may have open; further ones are cancelled at once."""
 
 _KEPT_UPDATES: Final = frozenset({"config_option_update", "current_mode_update"})
+_MERE_TEXT: Final = frozenset({TextDelta, Thought, UserText})
 _OVER: Final = "the turn is over"
 _CANCELLED: Final = RequestPermissionResponse(outcome=PermissionCancelled())
 
@@ -78,6 +89,7 @@ class AgentSession:
         self._sink: EventSink | None = None
         self._pending: PendingReply | None = None
         self._cancelled = False
+        self._malformed = False  # the update that is being read
         self._tool_calls: dict[str, ToolCall] = {}
         self._permissions: dict[RequestId, _Question] = {}
         self._on_audit = on_audit
@@ -144,28 +156,33 @@ class AgentSession:
         """Turn an update into an event of the running turn; False if there is none, or its prompt is not sent yet."""
         running = self._sink is not None and self._pending is not None and self._pending.sent
         # Between turns nobody reads, but what the session's options are now must be known for the next one.
-        kept = self.on_replay is not None or (isinstance(raw, dict) and raw.get("sessionUpdate") in _KEPT_UPDATES)
-        if not running and not kept:
+        if not running and self.on_replay is None and not _is_kept(raw):
             return False
-        malformed = self.connection.ignored["malformed-update"]
-        event = structure_update(raw, on_invalid=self._on_invalid)
-        if isinstance(event, UnknownUpdate) and malformed == self.connection.ignored["malformed-update"]:
-            self.connection.count("unknown-update")
-        if isinstance(event, ConfigChanged):
-            self.config = event.options
-        elif isinstance(event, ModeChanged) and self.modes is not None:
-            self.modes = attrs.evolve(self.modes, current_mode_id=event.mode_id)
+        self._malformed = False
+        event = read_update(raw, on_invalid=self._on_invalid)
         if isinstance(event, ToolCallUpdate):
             event = event.merged_into(self._tool_calls.get(event.id))
-        if isinstance(event, ToolCall):
-            self._tool_calls[event.id] = event
+        if type(event) not in _MERE_TEXT:
+            self._remember(event)
         if running and self._sink is not None:
             self._sink.send(event, size)
         elif self.on_replay is not None:
             self.on_replay(event)
         return True
 
+    def _remember(self, event: Event) -> None:
+        """Keep what later updates or turns depend on; count what nobody knows."""
+        if isinstance(event, ToolCall):
+            self._tool_calls[event.id] = event
+        elif isinstance(event, ConfigChanged):
+            self.config = event.options
+        elif isinstance(event, ModeChanged) and self.modes is not None:
+            self.modes = attrs.evolve(self.modes, current_mode_id=event.mode_id)
+        elif isinstance(event, UnknownUpdate) and not self._malformed:
+            self.connection.count("unknown-update")
+
     def _on_invalid(self, error: InvalidMessage) -> None:
+        self._malformed = True
         with serving(*self.serves):
             if not self.connection.ignored["malformed-update"]:
                 _log.warning("passed on as it is: %s", error)
@@ -248,6 +265,11 @@ class AgentSession:
                     turn=turn,
                 )
             )
+
+
+def _is_kept(raw: object) -> bool:
+    kind = raw.get("sessionUpdate") if isinstance(raw, dict) else None
+    return isinstance(kind, str) and kind in _KEPT_UPDATES
 
 
 def _never_sent() -> ConnectionLost:
