@@ -23,6 +23,7 @@ from trio_acp import MemoryAudit, SQLiteAudit, StoreError
 from trio_acp._appender import Appender
 from trio_acp._audit import sha256_of
 from trio_acp.abc import AuditRecord, Instrument, PermissionPolicy, Verdict
+from trio_acp.acp.connection import Connection
 from trio_acp.testing import ScriptedAgent, dial_agent
 
 if TYPE_CHECKING:
@@ -193,6 +194,31 @@ async def test_a_question_nobody_waits_for_is_on_record(
     [record] = await log.list()
     assert "cancel" == record.decision
     assert rule in record.rule
+
+
+async def test_a_policy_that_answers_as_the_connection_ends_is_too_late(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If policy and the end of the connection come in one step, nothing was allowed: nobody can have heard it."""
+
+    class AtOnce(PermissionPolicy):
+        async def decide(self, request: PermissionRequest) -> Decision:
+            with trio.CancelScope(shield=True):
+                await released.wait()
+            return "allow"
+
+    def end_and_release(connection: Connection, tokens: tuple[Any, ...]) -> None:
+        end(connection, tokens)
+        released.set()
+
+    end = Connection._end
+    monkeypatch.setattr(Connection, "_end", end_and_release)
+    for _ in range(8):  # which of the tasks that are ready together is first, is drawn
+        released, log = trio.Event(), MemoryAudit()
+        async with audited(ScriptedAgent(), log, AtOnce()) as session:
+            with pytest.raises(trio_acp.TurnFailed):
+                await session.prompt(f"{raw(1)}\nsleep 1; close")
+        assert ["cancel"] == [record.decision for record in await log.list()]
 
 
 PIECES = st.sampled_from(

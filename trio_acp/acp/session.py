@@ -11,7 +11,7 @@ import trio
 from .._audit import AuditEvent
 from .._errors import ConnectionLost, InvalidMessage, RequestFailed, TurnFailed
 from .._events import ConfigChanged, ModeChanged, PermissionAnswered, ToolCall, UnknownUpdate
-from .._permissions import choose_option
+from .._permissions import choose_option, verdict_of
 from .._serving import serving
 from ..abc import Done, PermissionRequest, Verdict
 from .codec import structure_update, unstructure
@@ -44,6 +44,7 @@ MAX_PERMISSIONS: Final = 16
 
 _KEPT_UPDATES: Final = frozenset({"config_option_update", "current_mode_update"})
 _OVER: Final = "the turn is over"
+_ENDED: Final = "the connection has ended"
 _CANCELLED: Final = RequestPermissionResponse(outcome=PermissionCancelled())
 
 
@@ -190,18 +191,17 @@ class AgentSession:
         request = PermissionRequest(
             session=turn.handle.key, tool_call=tool_call, options=asked.options, cwd=turn.handle.cwd
         )
-        verdict: Decision | Verdict = "cancel"
+        verdict = Verdict(decision="cancel", rule=_OVER)
         question = self._permissions[request_id] = _Question(turn.request_id, tool_call.title, trio.CancelScope())
         try:
             with question.scope:
-                verdict = await turn.permissions.decide(request)
+                verdict = verdict_of(await turn.permissions.decide(request), turn.permissions)
         except Exception:  # noqa: BLE001 - a broken policy denies
             _log.exception("the permission policy failed; permission is denied")
             verdict = Verdict(decision="deny", rule="the policy failed")
         except BaseException:  # cancelled, alone or in a group: a policy may ask several at once
             if self._permissions.get(request_id) is question:  # it was not us: see `_cancel_permissions`
-                taken_back = self.connection.usable
-                rule = "the agent took its request back" if taken_back else "the connection has ended"
+                rule = "the agent took its request back" if self.connection.usable else _ENDED
                 self._audit("cancel", rule, question.title, question.turn)
             raise
         finally:
@@ -209,8 +209,8 @@ class AgentSession:
                 del self._permissions[request_id]
         if not unanswered:
             verdict = Verdict(decision="cancel", rule=_OVER)
-        elif not isinstance(verdict, Verdict):
-            verdict = Verdict(decision=verdict, rule=type(turn.permissions).__name__)
+        elif not self.connection.usable:  # in this very step, before the policy's task could be cancelled
+            verdict = Verdict(decision="cancel", rule=_ENDED)
         option = choose_option(verdict.decision, asked.options)
         option_id = None if option is None else option.id
         chosen = verdict.decision if option is not None else "cancel"
