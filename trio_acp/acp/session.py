@@ -13,6 +13,7 @@ from .._errors import ConnectionLost, InvalidMessage, RequestFailed, TurnFailed
 from .._events import ConfigChanged, ModeChanged, PermissionAnswered, ToolCall, UnknownUpdate
 from .._permissions import choose_option, verdict_of
 from .._serving import serving
+from .._tool_calls import ToolCalls
 from ..abc import Done, PermissionRequest, Verdict
 from .codec import structure_update, unstructure
 from .schema import (
@@ -79,7 +80,7 @@ class AgentSession:
         self._sink: EventSink | None = None
         self._pending: PendingReply | None = None
         self._cancelled = False
-        self._tool_calls: dict[str, ToolCall] = {}
+        self._tool_calls = ToolCalls()
         self._permissions: dict[RequestId, _Question] = {}
         self._on_audit = on_audit
         self.on_replay: Callable[[Event], None] | None = None  # hears what comes while no turn runs
@@ -159,7 +160,7 @@ class AgentSession:
         if isinstance(event, ToolCallUpdate):
             event = event.merged_into(self._tool_calls.get(event.id))
         if isinstance(event, ToolCall):
-            self._tool_calls[event.id] = event
+            self._tool_calls.put(event)
         if running and self._sink is not None:
             self._sink.send(event, size)
         elif self.on_replay is not None:
@@ -187,7 +188,7 @@ class AgentSession:
             return self._turn_away(turn, tool_call, _OVER)
         if len(self._permissions) >= MAX_PERMISSIONS:
             return self._turn_away(turn, tool_call, f"{MAX_PERMISSIONS} requests are open")
-        self._tool_calls[tool_call.id] = tool_call
+        self._tool_calls.put(tool_call)
         request = PermissionRequest(
             session=turn.handle.key, tool_call=tool_call, options=asked.options, cwd=turn.handle.cwd
         )
