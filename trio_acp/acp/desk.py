@@ -170,7 +170,7 @@ class Desk:
     async def serve(self, request_id: RequestId, method: str, asked: Any) -> attrs.AttrsInstance:
         """Do what is asked.
 
-        If cancelled, it is not done, or wholly; what was started is ended.
+        If cancelled, it is not done, or wholly, a hanging rename even later; what was started is ended.
 
         Raises:
             Refused: why not.

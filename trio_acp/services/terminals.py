@@ -68,6 +68,12 @@ class TerminalService:
     stopped, when its session or its connection ends, and after `wall` seconds.
     A turn that ends by itself leaves its commands running.
 
+    None of this is a sandbox.  A command that leaves its process group, as
+    ``setsid`` and daemons do, is not ended with the group, nor counted, nor
+    held to `wall`: it lives on, until somebody else ends it.  Where that must
+    not be, run the whole program in something that ends all of its processes:
+    a container, or a unit of the system's service manager.
+
     Args:
         commands: Names of programs, or absolute paths.
         max_output: Bytes of output that are kept, at most; the agent may ask for fewer.
