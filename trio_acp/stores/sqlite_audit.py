@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 from .._audit import AuditRecord
 from .._records import Owner
 from ..abc import AuditLog
-from ._file import DatabaseFile
+from ._file import DatabaseFile, KeptInFile
 from ._text import storable
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
-    from types import TracebackType
 
     from ._database import Database, Execute
 
@@ -35,7 +34,7 @@ _SELECT: Final = (
 )
 
 
-class SQLiteAudit(AuditLog):
+class SQLiteAudit(KeptInFile, AuditLog):
     """Keeps audit records in the table ``audit`` of an SQLite file, its own or that of a `SQLiteStore`, for good.
 
     Give it to `open_session_manager` without entering it: the manager enters
@@ -58,20 +57,6 @@ class SQLiteAudit(AuditLog):
 
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 2.0) -> None:
         self._file = DatabaseFile(path, busy_timeout, "SQLiteAudit", without="MemoryAudit")
-
-    async def __aenter__(self) -> SQLiteAudit:
-        """Get ready; the file is not touched before the first call."""
-        self._file.enter()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        """Wait for the running job, fold the log into the file and close it.
-
-        If cancelled, it does so all the same: within `busy_timeout` plus 5 seconds.
-        """
-        await self._file.leave()
 
     async def append(self, records: Sequence[AuditRecord]) -> None:
         """Keep records, in one transaction; one whose `id` is kept stays as it is.
