@@ -251,6 +251,7 @@ async def test_an_agent_that_invents_tool_calls_fills_no_memory(autojump_clock: 
         events = [event async for event in turn if isinstance(event, trio_acp.ToolCall)]
     assert len(steps) == len(events)
     assert [("t0", "t0", "edit"), ("open", "Still open", "edit")] == [(e.id, e.title, e.kind) for e in events[-2:]]
+    assert turn.reply is not None
     assert ["open", *(f"t{number}" for number in range(7, MAX_TOOL_CALLS + 5)), "t0"] == [
         call.id for call in turn.reply.tool_calls
     ]

@@ -413,9 +413,10 @@ async def test_a_second_signal_leaves_at_once() -> None:
         began = trio.current_time()
         process.send_signal(signal.SIGINT)
         # Two signals that come together may count as one, so it is repeated until it is heard.
-        while process.poll() is None:
+        while process.returncode is None:
             process.send_signal(signal.SIGINT)
-            await trio.sleep(0.05)
+            with trio.move_on_after(0.05):
+                await process.wait()
         assert 130 == process.returncode
         assert 1.9 > trio.current_time() - began
     for pid in pids:

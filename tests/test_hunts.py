@@ -1,4 +1,4 @@
-"""The mutants that need exploration: one search for each in every profile; in the deep one, all that is on record.
+"""The mutants that need exploration: one search for each; in the deep profile, all that is on record.
 
 `tests.mutants` runs the search with the mutant, for it is named as the killer,
 and without it, when it finds nothing; so other profiles leave it out.  Only ``deep``
