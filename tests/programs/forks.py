@@ -85,3 +85,4 @@ if __name__ == "__main__":
     if command := next_command(socket.socket(fileno=int(sys.argv[1]))):
         become(command)
         sys.exit(main())
+    os._exit(0)  # what measures coverage shall write nothing: by now pytest has put together what the commands wrote

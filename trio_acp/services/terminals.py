@@ -68,6 +68,10 @@ class TerminalService:
     stopped, when its session or its connection ends, and after `wall` seconds.
     A turn that ends by itself leaves its commands running.
 
+    Starting one cannot be interrupted and has no deadline: if the file system
+    of the program hangs while it is loaded, so does the request, and with it the
+    end of the connection.  Name programs of a local file system.
+
     None of this is a sandbox.  A command that leaves its process group, as
     ``setsid`` and daemons do, is not ended with the group, nor counted, nor
     held to `wall`: it lives on, until somebody else ends it.  Where that must
