@@ -82,8 +82,11 @@ async def started_cli(*args: str, env: dict[str, str] | None = None) -> AsyncIte
     whole = {**os.environ, **(env or {})}
     process: trio.Process | Command
     if can_fork(whole):
-        with open(os.devnull, "rb") as nothing:  # noqa: ASYNC230, PTH123 - it is there
-            process = await fork(args, env=whole, streams=(nothing.fileno(), None, None))
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        try:
+            process = await fork(args, env=whole, streams=(nothing, None, None))
+        finally:
+            os.close(nothing)
     else:
         process = await trio.lowlevel.open_process(
             [*CLI, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=whole
