@@ -30,7 +30,7 @@ OF_THE_PROTOCOL = ["capabilities", "authentication", "session/new", "session/clo
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No configuration of the user's, and a place for temporary files that can be looked through."""
-    monkeypatch.setenv("TRIO_ACP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TRIO_ACP_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("TRIO_ACP_CONFIG", raising=False)
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))

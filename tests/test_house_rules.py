@@ -40,6 +40,7 @@ LAYERS: Final = (
             "_outcomes",
             "_records",
             "_tasks",
+            "_tool_calls",
             "_trace",
             "_transcript",
             "_service",

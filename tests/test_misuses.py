@@ -71,13 +71,13 @@ MISUSES: Final = [
         "prompt hi",
         2,
         'say which agent: --agent NAME, --stdio "CMD ARG ..." or --url URL; '
-        "or name one under [defaults] in {tmp}/home/config.toml",
+        "or name one under [defaults] in {tmp}/config/config.toml",
     ),
     Misuse(
         "doctor",
         2,
         'say which agent: --agent NAME, --stdio "CMD ARG ..." or --url URL; '
-        "or name one under [defaults] in {tmp}/home/config.toml",
+        "or name one under [defaults] in {tmp}/config/config.toml",
     ),
     Misuse("prompt hi --agent x --stdio y", 2, "argument --stdio: not allowed with argument --agent"),
     Misuse("prompt hi --url ws://h --stdio y", 2, "argument --stdio: not allowed with argument --url"),
@@ -277,7 +277,7 @@ MISUSES: Final = [
         Misuse(
             f"{command} nobody",
             4,
-            "there is no session 'nobody' in {tmp}/home/sessions.db",
+            "there is no session 'nobody' in {tmp}/config/sessions.db",
         )
         for command in ("sessions show", "sessions close", "sessions export", "status")
     ),
@@ -304,7 +304,7 @@ def test_a_misuse_is_told_with_what_to_do(
     misuse: Misuse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The last line on standard error is exactly this, the exit code too, and nothing is on standard output."""
-    monkeypatch.setenv("TRIO_ACP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TRIO_ACP_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("TRIO_ACP_CONFIG", raising=False)
     for name, text in misuse.files.items():
         (tmp_path / name).write_text(text)

@@ -26,7 +26,7 @@ from ._statistics import CapacityUse, Statistics, TurnCounters
 from ._trace import TraceRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from ._audit import AuditEvent
     from ._backends import Backends
@@ -150,8 +150,6 @@ class Context:
         remembered in `unsaved`; it never decides how a turn ends.  If cancelled, the changes are remembered.
         """
         key = request.key
-        if "owner" in changes and changes["owner"] is None:
-            self.held.discard(key)  # nobody has to do it again: it is remembered
         budget = max(0.0, deadline - trio.current_time())
         entry = self.cache.get(key)
         if entry is not None and entry.unstored:
@@ -159,7 +157,7 @@ class Context:
             changes = {**opened(entry.record), **changes}
             entry.unstored = False
         # Remembered first: whatever interrupts the write, the changes are not lost.
-        self.unsaved[key] = {**self.unsaved.get(key, {}), **changes}
+        self.remember(key, changes)
         try:
             if not self.store.waits:  # then it needs neither deadline nor interruption
                 await self._write(key)
@@ -182,6 +180,12 @@ class Context:
         self.counters.store_failures += 1
         _log.warning("could not store the state of %s: %s", key, problem)
         self.trace("store_failed", request, error=problem)
+
+    def remember(self, key: str, changes: Mapping[str, Any]) -> None:
+        """Have changes made by the session's next write, or at the exit; a row that they free is held no longer."""
+        if changes.get("owner", self.owner) is None:
+            self.held.discard(key)  # nobody has to free it again
+        self.unsaved[key] = {**self.unsaved.get(key, {}), **changes}
 
     async def _write(self, key: str) -> None:
         changes = self.unsaved[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import trio
 
@@ -24,6 +24,7 @@ _KINDS: Final[dict[str, tuple[str, ...]]] = {
     "allow": ("allow_once", "allow_always"),
     "deny": ("reject_once", "reject_always"),
 }
+_DECISIONS: Final = get_args(Decision)
 
 
 def choose_option(decision: Decision, options: Sequence[PermissionOption]) -> PermissionOption | None:
@@ -36,6 +37,17 @@ def choose_option(decision: Decision, options: Sequence[PermissionOption]) -> Pe
             if option.kind == kind:
                 return option
     return None
+
+
+def verdict_of(answer: Any, policy: PermissionPolicy) -> Verdict:
+    """Return what a policy decided; if it returned something that is no decision, that denies, and the log warns."""
+    name = type(policy).__name__
+    verdict = answer if isinstance(answer, Verdict) else Verdict(decision=answer, rule=name)
+    if verdict.decision in _DECISIONS and isinstance(verdict.rule, str):
+        return verdict
+    rule = f"{name} returned no decision"
+    _log.warning("%s; permission is denied: it returned %.200r", rule, answer)
+    return Verdict(decision="deny", rule=rule)
 
 
 class DenyAll(PermissionPolicy):

@@ -561,7 +561,7 @@ class PermissionPolicy(ABC):
         """Allow, deny, or cancel the request, and say by which rule if there are several.
 
         Runs in a task of its own, which is cancelled when the turn is asked to
-        stop.  An exception denies.  The option is then chosen by its kind; if
+        stop.  An exception denies, and so does what is no decision.  The option is then chosen by its kind; if
         none fits, the request is cancelled.  If cancelled, the agent has been
         answered already, and what it decides is not looked at.
         """

@@ -20,8 +20,9 @@ from .._events import (
     UnknownUpdate,
     UserText,
 )
-from .._permissions import choose_option
+from .._permissions import choose_option, verdict_of
 from .._serving import serving
+from .._tool_calls import ToolCalls
 from ..abc import Done, PermissionRequest, Verdict
 from .codec import unstructure
 from .schema import (
@@ -55,6 +56,7 @@ MAX_PERMISSIONS: Final = 16
 _KEPT_UPDATES: Final = frozenset({"config_option_update", "current_mode_update"})
 _MERE_TEXT: Final = frozenset({TextDelta, Thought, UserText})
 _OVER: Final = "the turn is over"
+_ENDED: Final = "the connection has ended"
 _CANCELLED: Final = RequestPermissionResponse(outcome=PermissionCancelled())
 
 
@@ -90,7 +92,7 @@ class AgentSession:
         self._pending: PendingReply | None = None
         self._cancelled = False
         self._malformed = False  # the update that is being read
-        self._tool_calls: dict[str, ToolCall] = {}
+        self._tool_calls = ToolCalls()
         self._permissions: dict[RequestId, _Question] = {}
         self._on_audit = on_audit
         self.on_replay: Callable[[Event], None] | None = None  # hears what comes while no turn runs
@@ -173,7 +175,7 @@ class AgentSession:
     def _remember(self, event: Event) -> None:
         """Keep what later updates or turns depend on; count what nobody knows."""
         if isinstance(event, ToolCall):
-            self._tool_calls[event.id] = event
+            self._tool_calls.put(event)
         elif isinstance(event, ConfigChanged):
             self.config = event.options
         elif isinstance(event, ModeChanged) and self.modes is not None:
@@ -203,22 +205,21 @@ class AgentSession:
             return self._turn_away(turn, tool_call, _OVER)
         if len(self._permissions) >= MAX_PERMISSIONS:
             return self._turn_away(turn, tool_call, f"{MAX_PERMISSIONS} requests are open")
-        self._tool_calls[tool_call.id] = tool_call
+        self._tool_calls.put(tool_call)
         request = PermissionRequest(
             session=turn.handle.key, tool_call=tool_call, options=asked.options, cwd=turn.handle.cwd
         )
-        verdict: Decision | Verdict = "cancel"
+        verdict = Verdict(decision="cancel", rule=_OVER)
         question = self._permissions[request_id] = _Question(turn.request_id, tool_call.title, trio.CancelScope())
         try:
             with question.scope:
-                verdict = await turn.permissions.decide(request)
+                verdict = verdict_of(await turn.permissions.decide(request), turn.permissions)
         except Exception:  # noqa: BLE001 - a broken policy denies
             _log.exception("the permission policy failed; permission is denied")
             verdict = Verdict(decision="deny", rule="the policy failed")
         except BaseException:  # cancelled, alone or in a group: a policy may ask several at once
             if self._permissions.get(request_id) is question:  # it was not us: see `_cancel_permissions`
-                taken_back = self.connection.usable
-                rule = "the agent took its request back" if taken_back else "the connection has ended"
+                rule = "the agent took its request back" if self.connection.usable else _ENDED
                 self._audit("cancel", rule, question.title, question.turn)
             raise
         finally:
@@ -226,8 +227,8 @@ class AgentSession:
                 del self._permissions[request_id]
         if not unanswered:
             verdict = Verdict(decision="cancel", rule=_OVER)
-        elif not isinstance(verdict, Verdict):
-            verdict = Verdict(decision=verdict, rule=type(turn.permissions).__name__)
+        elif not self.connection.usable:  # in this very step, before the policy's task could be cancelled
+            verdict = Verdict(decision="cancel", rule=_ENDED)
         option = choose_option(verdict.decision, asked.options)
         option_id = None if option is None else option.id
         chosen = verdict.decision if option is not None else "cancel"
