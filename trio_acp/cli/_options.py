@@ -48,8 +48,8 @@ class Parser(argparse.ArgumentParser):
         Raises:
             SystemExit: always.
         """
-        options = re.findall(r"--[a-z][a-z-]+", self.format_help())
-        word = next((word for word in unknown if word.startswith("-")), "")
+        options = ["--log-file", *re.findall(r"--[a-z][a-z-]+", self.format_help())]  # which no command's help has
+        word = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
         self.error(f"unrecognized arguments: {' '.join(unknown)}{hint or meant(word, options)}")
 
 
