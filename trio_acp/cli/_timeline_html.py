@@ -178,4 +178,5 @@ def _item(story: Story) -> Iterator[str]:
     reason = why(story)
     yield f'<li value="{story.number}"><b class="{css}">{mark} {_escape(title(story).partition(": ")[2])}</b>:'
     yield f"{_escape(reason)}. {_escape(' '.join(sentences(story)))}"
-    yield f"<br/><small>from {in_seconds(story.span.start)}: {spent(story)}; {_escape(story.event_words())}</small></li>"
+    times = f"from {in_seconds(story.span.start)}: {spent(story)}"
+    yield f"<br/><small>{times}; {_escape(story.event_words())}</small></li>"
