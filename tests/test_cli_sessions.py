@@ -299,8 +299,9 @@ async def test_what_cannot_be_exported_is_told_in_one_line(home: Home) -> None:
 @pytest.mark.parametrize(
     ("change", "code", "said"),
     [
-        ("last_activity = 'x'", 1, "is no number"),
-        ("owner_pid = 'x'", 1, "is no number"),
+        ("last_activity = 'x'", 1, "row 'k', column last_activity: 'x' is not a number"),
+        ("owner_pid = 'x'", 1, "row 'k', column owner_pid: 'x' is not a whole number"),
+        ("last_activity = 9e999", 0, "k"),
         ("last_activity = 1e300", 0, "k"),
     ],
 )
