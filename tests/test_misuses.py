@@ -64,6 +64,10 @@ MISUSES: Final = [
     Misuse("agents imprt x", 2, "argument action: 'imprt' is none of list, import; did you mean import?"),
     Misuse("sessions export k --forse", 2, "unrecognized arguments: --forse; did you mean --force?"),
     Misuse("prompt hi --stdio x --sesion=k", 2, "unrecognized arguments: --sesion=k; did you mean --session?"),
+    Misuse("--verison", 2, "unrecognized arguments: --verison; did you mean --version?"),
+    Misuse("agents --formt json", 2, "unrecognized arguments: --formt; did you mean --format?"),
+    Misuse("agents --formt=json lst", 2, "unrecognized arguments: --formt=json; did you mean --format?"),
+    Misuse("agents --format json lst", 2, "argument action: 'lst' is none of list, import; did you mean list?"),
     Misuse("status --log-fle x", 2, "unrecognized arguments: --log-fle; did you mean --log-file?"),
     Misuse("prompt hi --stdio x --sesion k", 2, "unrecognized arguments: --sesion k; did you mean --session?"),
     # -- where sessions are kept
