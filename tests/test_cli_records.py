@@ -173,21 +173,33 @@ def test_a_file_that_is_there_is_kept_where_that_was_said(tmp_path: Path) -> Non
     assert "x" == (tmp_path / "new").read_text()
 
 
-def test_what_is_no_plain_file_is_written_into(tmp_path: Path) -> None:
-    """A link leads to what it led to before, and a FIFO stays one: ``/dev/stdout`` and ``/dev/null`` are such files."""
-    (tmp_path / "link").symlink_to(tmp_path / "file")
-    for text in ("longer than the next", "text"):
-        write_private(tmp_path / "link", text)
-        assert (True, text) == ((tmp_path / "link").is_symlink(), (tmp_path / "file").read_text())
-    assert 0o600 == stat.S_IMODE((tmp_path / "file").stat().st_mode)
+@pytest.mark.parametrize("replace", [True, False])
+@pytest.mark.parametrize("there", [True, False])
+def test_no_link_to_a_plain_file_is_followed(tmp_path: Path, replace: bool, there: bool) -> None:
+    """Neither it nor what it leads to changes, whether that is there or not, and whatever may be replaced."""
+    link, file = tmp_path / "link", tmp_path / "file"
+    link.symlink_to(file)
+    if there:
+        file.write_text("old")
+    with pytest.raises(OSError, match="symbolic link" if replace else "exists"):
+        write_private(link, "new", replace=replace)
+    assert (True, there) == (link.is_symlink(), file.exists())
+    assert not there or "old" == file.read_text()
+
+
+@pytest.mark.parametrize("name", ["fifo", "link"])
+@pytest.mark.parametrize("replace", [True, False])
+def test_what_is_no_plain_file_is_written_into(tmp_path: Path, name: str, replace: bool) -> None:
+    """A FIFO stays one, also behind a link: ``/dev/stdout`` and ``/dev/null`` are such files."""
     os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(tmp_path / "fifo")
     reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
     try:
-        write_private(tmp_path / "fifo", "text")
+        write_private(tmp_path / name, "text", replace=replace)
         assert b"text" == os.read(reader, 100)
     finally:
         os.close(reader)
-    assert (tmp_path / "fifo").is_fifo()
+    assert (True, True) == ((tmp_path / "fifo").is_fifo(), (tmp_path / "link").is_symlink())
     with pytest.raises(IsADirectoryError):
         write_private(tmp_path, "text")
 

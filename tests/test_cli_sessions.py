@@ -150,7 +150,7 @@ async def test_a_recorded_session_is_exported(home: Home, tmp_path: Path) -> Non
     assert "is there already; --force" in await home.out("sessions", "export", "k", "--output", str(target), code=1)
     assert "old" == target.read_text()
     done = await home.run("sessions", "export", "k", "--output", str(target), "--force")
-    assert (0, b"", f"wrote 2 turns to {target}\n") == (done.returncode, done.stdout, done.stderr.decode())
+    assert (0, b"", f"wrote {target} (2 turns)\n") == (done.returncode, done.stdout, done.stderr.decode())
     assert (document, 0o600) == (target.read_text(), stat.S_IMODE(target.stat().st_mode))
     assert [target.name] == [path.name for path in tmp_path.iterdir() if path.is_file()]
 
@@ -173,7 +173,7 @@ async def test_closing_begins_anew_and_forgetting_deletes_all_but_the_audit(home
     await home.prompt("permission A", "k", "--record")
     assert "closed: k\n" == await home.out("sessions", "close", "k", "--stdio", home.agent)
     assert "begins a conversation" in await home.out("sessions", "show", "k")
-    assert "forgotten: k, with 1 recorded turns\n" == await home.out("sessions", "close", "k", "--forget")
+    assert "forgotten: k, with 1 recorded turn\n" == await home.out("sessions", "close", "k", "--forget")
     assert ([], []) == (home.query("SELECT * FROM sessions"), home.query("SELECT * FROM transcript"))
     assert [("k", "deny")] == home.query("SELECT session, decision FROM audit")
 
@@ -222,7 +222,45 @@ async def test_status_tells_what_is_stored_also_if_the_agent_cannot_be_asked(hom
     done = await home.run("status", "k", "--stdio", "false", "--format", form)
     assert b"/repo" in done.stdout
     [why] = done.stderr.decode().splitlines()
-    assert (1, True) == (done.returncode, "--stdio 'false'" in why)
+    assert (1, True) == (done.returncode, why.startswith("trio-acp: the agent was not asked: --stdio 'false'"))
+    if form == "json":
+        [value] = json_lines(done.stdout)
+        assert why.endswith(value["not_asked"])
+    done = await home.run("status", "k", "--url", "ws://127.0.0.1:1/acp")
+    assert b"nobody listens there: start the server" in done.stderr
+
+
+async def test_the_usual_agent_is_asked_and_told(home: Home) -> None:
+    """``close``, ``export`` and ``status --ask`` take the configured agent if none is named, and do without it."""
+    await home.prompt("say Hello", "k")
+    await home.prompt("say Hello", "other")
+    config = home.store.parent / "config.toml"
+    config.write_text(f"[defaults]\nagent = 'mine'\n[agents.mine]\nstdio = {json.dumps(shlex.split(home.agent))}\n")
+    assert "asked now" not in await home.out("status", "k")
+    assert "asked now    connected" in await home.out("status", "k", "--ask")
+    assert "> **You:** say Hello" in await home.out("sessions", "export", "k")
+    done = await home.run("sessions", "close", "k")
+    assert (b"closed: k\n", b"") == (done.stdout, done.stderr)
+    config.write_text("[defaults]\nagent = 'mine'\n[agents.mine]\nstdio = 'false'\n")
+    lost = await home.out("sessions", "export", "other", code=1)
+    assert lost.startswith("trio-acp: nothing was recorded of session 'other', and the agent cannot replay it: --agent")
+    assert "--stdio 'false'" in await home.out("sessions", "close", "other", "--stdio", "false", code=1)
+    done = await home.run("sessions", "close", "other")
+    assert (0, b"closed: other\n") == (done.returncode, done.stdout)
+    assert done.stderr.startswith(b"trio-acp: the agent was not told: --agent mine: ")
+
+
+async def test_closing_tells_the_usual_agent(home: Home, tmp_path: Path) -> None:
+    """It hears session/close of the stored session, not only this side."""
+    await home.prompt("say Hello", "k")
+    [(stored,)] = home.query("SELECT session_id FROM sessions")
+    log = tmp_path / "heard"
+    tee = ["sh", "-c", f"tee {shlex.quote(str(log))} | {home.agent}"]
+    config = home.store.parent / "config.toml"
+    config.write_text(f"[defaults]\nagent = 'mine'\n[agents.mine]\nstdio = {json.dumps(tee)}\n")
+    assert "closed: k\n" == await home.out("sessions", "close", "k")
+    heard = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [stored] == [one["params"]["sessionId"] for one in heard if one.get("method") == "session/close"]
 
 
 @pytest.mark.parametrize(
@@ -261,8 +299,9 @@ async def test_what_cannot_be_exported_is_told_in_one_line(home: Home) -> None:
 @pytest.mark.parametrize(
     ("change", "code", "said"),
     [
-        ("last_activity = 'x'", 1, "is no number"),
-        ("owner_pid = 'x'", 1, "is no number"),
+        ("last_activity = 'x'", 1, "row 'k', column last_activity: 'x' is not a number"),
+        ("owner_pid = 'x'", 1, "row 'k', column owner_pid: 'x' is not a whole number"),
+        ("last_activity = 9e999", 0, "k"),
         ("last_activity = 1e300", 0, "k"),
     ],
 )

@@ -55,7 +55,7 @@ def test_a_store_that_cannot_be_opened_is_one_line(capfd: pytest.CaptureFixture[
     (tmp_path / "file").touch()
     assert 1 == main(["demo", "--store", str(tmp_path / "file" / "x" / "s.db")])
     path = tmp_path / "file"
-    line = f"trio-acp: cannot open {path}/x/s.db: cannot create {path}/x: Not a directory\n"
+    line = f"trio-acp: cannot open {path}/x/s.db: cannot create {path}/x: Not a directory; --store names another file\n"
     assert ("", line) == tuple(capfd.readouterr())
 
 

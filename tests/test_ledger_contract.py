@@ -291,8 +291,8 @@ def test_any_task_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory,
     database = Database(path, 1.0)
     try:
         for task in stored:
-            database.query("put", _task_rows.PUT, _task_rows.to_row(task))
-        found = database.query("list", _task_rows.SELECT, (0.0, True))
-        assert sorted(stored, key=lambda task: (task.started, task.run_id)) == [_task_rows.from_row(r) for r in found]
+            database.find(tuple, _task_rows.PUT, _task_rows.to_row(task))
+        found = database.find(_task_rows.from_row, _task_rows.SELECT, (0.0, True))
+        assert sorted(stored, key=lambda task: (task.started, task.run_id)) == list(found)
     finally:
         database.close()

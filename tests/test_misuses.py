@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from typing import TYPE_CHECKING, Final
 
@@ -60,13 +61,45 @@ MISUSES: Final = [
     Misuse("promt hi", 2, f"argument COMMAND ...: 'promt' is none of {COMMANDS}; did you mean prompt?"),
     Misuse("zzz", 2, f"argument COMMAND ...: 'zzz' is none of {COMMANDS}"),
     Misuse("sessions lst", 2, "argument COMMAND: 'lst' is none of list, show, close, export; did you mean list?"),
+    Misuse("agents imprt x", 2, "argument action: 'imprt' is none of list, import; did you mean import?"),
+    Misuse("sessions export k --forse", 2, "unrecognized arguments: --forse; did you mean --force?"),
+    Misuse("prompt hi --stdio x --sesion=k", 2, "unrecognized arguments: --sesion=k; did you mean --session?"),
+    Misuse("--verison", 2, "unrecognized arguments: --verison; did you mean --version?"),
+    Misuse("agents --formt json", 2, "unrecognized arguments: --formt; did you mean --format?"),
+    Misuse("agents --formt=json lst", 2, "unrecognized arguments: --formt=json; did you mean --format?"),
+    Misuse("agents --format json lst", 2, "argument action: 'lst' is none of list, import; did you mean list?"),
+    Misuse("status --log-fle x", 2, "unrecognized arguments: --log-fle; did you mean --log-file?"),
     Misuse("prompt hi --stdio x --sesion k", 2, "unrecognized arguments: --sesion k; did you mean --session?"),
     # -- where sessions are kept
     Misuse("prompt hi --session k --stdio x --store /", 2, "--store / is a directory; name the file in it"),
     Misuse("chat --stdio x --store /", 2, "--store / is a directory; name the file in it"),
     Misuse("demo --store /", 2, "--store / is a directory; name the file in it"),
+    *(
+        Misuse(f"{command} --store {{tmp}}/fifo", 2, "--store {tmp}/fifo is a device or a pipe; name a file")
+        for command in ("prompt hi --session k --stdio x", "sessions list", "status")
+    ),
+    Misuse(
+        "prompt hi --session k --stdio x --store {tmp}/f/s.db",
+        1,
+        "cannot open {tmp}/f/s.db: cannot create {tmp}/f/s.db: Not a directory; --store names another file",
+        {"f": ""},
+    ),
+    Misuse(
+        "sessions list --store {tmp}/f",
+        1,
+        "cannot list in {tmp}/f: file is not a database; --store names another file",
+        {"f": "this is a text, and longer than the head of a database file: " * 20},
+    ),
     # -- which agent
     Misuse("prompt hi --url ws://127.0.0.1:1/acp", 1, f"ws://127.0.0.1:1/acp: {REFUSED}; {NOBODY}"),
+    Misuse("chat --url ws://127.0.0.1:1/acp", 1, f"ws://127.0.0.1:1/acp: {REFUSED}; {NOBODY}"),
+    Misuse(
+        "prompt hi --config {tmp}/c.toml",
+        2,
+        "{tmp}/c.toml: defaults.agent: no agent has the name 'loacl' (did you mean local?); "
+        '"trio-acp agents" lists them',
+        {"c.toml": "[agents.local]\nstdio = 'x'\n[defaults]\nagent = 'loacl'\n"},
+    ),
     Misuse(
         "prompt hi",
         2,
@@ -287,6 +320,13 @@ MISUSES: Final = [
         "argument --format: 'pdf' is none of markdown, jsonl",
     ),
     Misuse("sessions list --store {tmp}", 2, "--store {tmp} is a directory; name the file in it"),
+    Misuse("status --ask --stdio true", 2, "which session the agent is to be asked about: KEY is missing"),
+    Misuse(
+        "status k --ask",
+        2,
+        'say which agent: --agent NAME, --stdio "CMD ARG ..." or --url URL; '
+        "or name one under [defaults] in {tmp}/home/config.toml",
+    ),
     Misuse("status --stdio true", 2, "which session the agent is to be asked about: KEY is missing"),
     # -- explore, and what all commands have
     Misuse("explore --all x", 2, "--all takes no target"),
@@ -306,6 +346,7 @@ def test_a_misuse_is_told_with_what_to_do(
     """The last line on standard error is exactly this, the exit code too, and nothing is on standard output."""
     monkeypatch.setenv("TRIO_ACP_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("TRIO_ACP_CONFIG", raising=False)
+    os.mkfifo(tmp_path / "fifo")  # stands for what is neither a file nor a directory
     for name, text in misuse.files.items():
         (tmp_path / name).write_text(text)
     argv = shlex.split(misuse.argv.format(tmp=tmp_path))

@@ -86,6 +86,21 @@ async def test_a_command_is_allowed_to_the_letter(tmp_path: Path) -> None:
         assert "null character" in await refused(create(opened, "ls", "a\0b"), "invalid")
 
 
+async def test_an_answer_is_short_however_long_the_question_was(tmp_path: Path) -> None:
+    """It is in the log too: of a word without end the beginning is told, and how much more there was."""
+    endless = "x" * 1_000_000
+    async with terminals(tmp_path, "ls") as opened:
+        for asked, said in (
+            (create(opened, endless), "may not be run, but: ls"),
+            (create(opened, "ls", env=[(f"{endless}-", "1")]), "is no name of an environment variable"),
+            (create(opened, "ls", env=[(f"LD_{endless}", "1")]), "may not be set by an agent"),
+        ):
+            answer = await refused(asked, "invalid")
+            assert (True, True) == ("characters)" in answer and said in answer, len(answer) < 250)
+        answer = await refused(opened.kill(endless), "missing")
+        assert f"there is no terminal '{'x' * 100}'... (1000000 characters)" == answer
+
+
 async def test_a_name_means_what_it_meant_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A PATH that changes afterwards changes nothing."""
     (tmp_path / "ls").write_text("#!/bin/sh\necho evil\n")

@@ -26,8 +26,9 @@ from trio_acp.cli._text import one_line
 from trio_acp.cli._timeline_html import page
 from trio_acp.cli._timeline_layout import lay_out
 from trio_acp.cli._timeline_perfetto import perfetto
+from trio_acp.cli._timeline_text import summary
 from trio_acp.cli._trace_read import read_trace
-from trio_acp.cli._turns import tell
+from trio_acp.cli._turns import in_seconds, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,6 +155,38 @@ def test_no_text_of_a_trace_becomes_markup(session: str, reason: str, outcome: s
     assert {found.tag.removeprefix(X) for found in root.iter()} <= ELEMENTS
     assert set(Elements(text).found) <= ELEMENTS
     json.loads(perfetto(tell(read_trace(lines, "f")), wall=""))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        *((1.0, "1 s"), (0.742407083, "0.742 s"), (172800.0, "172800 s"), (3e7, "30000000 s"), (0.5, "0.5 s")),
+        *((0.0, "0 s"), (-0.0001, "0 s"), (99.9996, "100 s"), (100.0, "100 s")),
+    ],
+)
+def test_times_are_told_to_the_millisecond(seconds: float, words: str) -> None:
+    """No digits that say nothing, and no exponents."""
+    assert words == in_seconds(seconds)
+
+
+def test_no_time_has_more_digits_than_milliseconds() -> None:
+    """Neither the text nor the page tells what is left of a deadline to the nanosecond, or in powers of ten."""
+    limits = {"turn": 0.7124070830165874, "grace": 1234567.8912, "cleanup": 0.2 + 0.1}
+    lines = encoded(
+        header(),
+        entry("admitted", 0.1 + 0.2),
+        entry("dequeued", 0.1 + 0.2, limits=limits),
+        entry("submitted", 1 / 3),
+        entry("cause", 1.1234567, cause="deadline"),
+        entry("ladder.cancel", 1.1234567),
+        entry("settled", 1.7654321, outcome="TimedOut"),
+    )
+    trace = read_trace(lines, "f")
+    text = "\n".join(summary(tell(trace), wall="", notes=()))
+    assert "the time was up: 0.712 s, and 1234567.891 s of grace" in text
+    for told in (text, re.sub(r'="[^"]*"', "", page_of(lines))):
+        assert "0.712 s" in told
+        assert [] == re.findall(r"\d+\.\d{4,} s|\de[+-]\d+ s|\.\d*0 s", told)
 
 
 def test_many_events_make_no_large_page() -> None:

@@ -368,5 +368,5 @@ async def test_an_entry_that_cannot_be_read_is_an_error(tmp_path: Path, body: st
         await kept.append([entry("a", 0)])
         with closing(sqlite3.connect(tmp_path / "t.db", isolation_level=None)) as connection:
             connection.execute("INSERT INTO transcript VALUES ('a', 1, 1.0, 'event', ?)", (body,))
-        with pytest.raises(trio_acp.StoreError, match="entry 1 of turn 'a'"):
+        with pytest.raises(trio_acp.StoreError, match="table transcript, row 'a' 1, column body"):
             await kept.list("k")

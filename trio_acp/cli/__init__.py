@@ -17,6 +17,7 @@ from ._exits import BROKEN_PIPE, ERROR, INTERRUPTED, exit_code
 from ._logging import log_to_file
 from ._options import HelpFormatter, Parser
 from ._output import complain, forget_stdout
+from ._remedies import in_words
 from ._text import one_line
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = _run(given)
     except AcpError as error:
-        complain(one_line(str(error)))
+        complain(one_line(in_words(error)))
         return exit_code(error)
     except BrokenPipeError:
         forget_stdout()

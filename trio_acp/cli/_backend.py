@@ -99,6 +99,15 @@ def find_backend(options: argparse.Namespace) -> Backend:
     return Backend(shown=shown, command=option, spec=spec, make_runtime=lambda: _stdio(spec, services))
 
 
+def usual_backend(options: argparse.Namespace) -> Backend | None:
+    """Return the agent that ``[defaults]`` of the configuration names; None if it names none.
+
+    Raises:
+        InvalidOption: the configuration file has a value that it cannot have.
+    """
+    return find_backend(options) if load_config(options.config).defaults.get("agent") else None
+
+
 def _find_spec(options: argparse.Namespace) -> tuple[AgentSpec, str]:
     """Return the agent, and the option that names it with its value."""
     if options.url is not None:

@@ -6,11 +6,12 @@ import argparse
 import difflib
 import math
 import re
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+")
@@ -30,13 +31,23 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """Tells what may have been meant by a word that it does not know."""
 
+    _given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and remember what was given, for errors."""
+        self._given = sys.argv[1:] if args is None else args
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Tell in one line what is wrong, and leave with 2.
 
         Raises:
             SystemExit: always.
         """
-        if refused := _NO_CHOICE.fullmatch(message):
+        first = next(iter(self._given), "")
+        if first.startswith("--") and (hint := self._meant(first)):
+            message = f"unrecognized arguments: {first}{hint}"  # else the word behind it is blamed, or none
+        elif refused := _NO_CHOICE.fullmatch(message):
             argument, word, listed = refused.groups()
             choices = [choice.strip("'") for choice in listed.split(", ")]
             message = f"{argument}: {word!r} is none of {', '.join(choices)}{meant(word, choices)}"
@@ -48,9 +59,14 @@ class Parser(argparse.ArgumentParser):
         Raises:
             SystemExit: always.
         """
-        options = re.findall(r"--[a-z][a-z-]+", self.format_help())
         word = next((word for word in unknown if word.startswith("-")), "")
-        self.error(f"unrecognized arguments: {' '.join(unknown)}{hint or meant(word, options)}")
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{hint or self._meant(word)}")
+
+    def _meant(self, word: str) -> str:
+        """Return a question for the option that was probably meant; empty if there is none, or it is one."""
+        options = {"--log-file", "--help", *re.findall(r"--[a-z][a-z-]+", self.format_help())}
+        name = word.partition("=")[0]
+        return "" if name in options else meant(name, sorted(options))
 
 
 def meant(word: str, names: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from .._errors import AcpError, AuthenticationRequired, BackendUnavailable
+from .._errors import AcpError, AuthenticationRequired, BackendUnavailable, StoreError
 
 if TYPE_CHECKING:
     from ._backend import Backend
@@ -43,6 +43,8 @@ _BY_STEP: Final = {
     "session/new": "it may wait for somebody to log in: run it once by itself, or give it more time by --timeout",
 }
 _OTHERWISE: Final = "--log-file FILE shows more"
+# Of a store that another file could take the place of: not if it is busy, or one row of it damaged.
+_UNUSABLE_STORE: Final = {"store", "store-foreign", "store-version"}
 
 
 def remedy_for(error: AcpError, step: str, backend: Backend) -> str:
@@ -60,6 +62,13 @@ def remedy_for(error: AcpError, step: str, backend: Backend) -> str:
     if error.detail == "step-timeout":
         return _BY_STEP.get(step, _OTHERWISE)
     return known_remedy(error) or _OTHERWISE
+
+
+def in_words(error: AcpError) -> str:
+    """Return what an error says; with the option that is to be changed, if its message names only the file."""
+    words = str(error)
+    unusable = isinstance(error, StoreError) and error.detail in _UNUSABLE_STORE
+    return f"{words}; --store names another file" if unusable and not words.startswith("--") else words
 
 
 def known_remedy(error: AcpError) -> str | None:

@@ -35,13 +35,19 @@ def store_path(options: argparse.Namespace) -> Path:
     """Return the store's file, which need not exist.
 
     Raises:
-        InvalidOption: it is a directory, or in the home of a user that there is not.
+        InvalidOption: it is there and no plain file, or in the home of a user that there is not.
     """
     given: Path = options.store or default_store()
     try:
         path = given.expanduser()
     except RuntimeError:
         raise InvalidOption(f"--store {given}: there is no such home directory", detail="invalid-path") from None
-    if path.is_dir():
+    try:
+        there, directory, plain = path.exists(), path.is_dir(), path.is_file()
+    except OSError as error:
+        raise InvalidOption(f"--store {path}: {error.strerror}", detail="invalid-path") from error
+    if directory:
         raise InvalidOption(f"--store {path} is a directory; name the file in it", detail="invalid-path")
+    if there and not plain:  # SQLite would write beside a device, and wait for a FIFO
+        raise InvalidOption(f"--store {path} is a device or a pipe; name a file", detail="invalid-path")
     return path

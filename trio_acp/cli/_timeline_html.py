@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from ._timeline_layout import WAITING_ROW, Bar, Chart, Lane, Line
 from ._timeline_style import STYLE
 from ._turn_words import counted, duration, sentences, spent, title, why
-from ._turns import PHASES, Story
+from ._turns import PHASES, Story, in_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -178,4 +178,5 @@ def _item(story: Story) -> Iterator[str]:
     reason = why(story)
     yield f'<li value="{story.number}"><b class="{css}">{mark} {_escape(title(story).partition(": ")[2])}</b>:'
     yield f"{_escape(reason)}. {_escape(' '.join(sentences(story)))}"
-    yield f"<br/><small>from {story.span.start:.3f} s: {spent(story)}; {_escape(story.event_words())}</small></li>"
+    times = f"from {in_seconds(story.span.start)}: {spent(story)}"
+    yield f"<br/><small>{times}; {_escape(story.event_words())}</small></li>"

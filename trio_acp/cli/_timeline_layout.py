@@ -13,7 +13,7 @@ import attrs
 
 from ._timeline_scale import LEFT, Scale
 from ._turn_words import duration, title, why
-from ._turns import ENDS_OF_THE_AGENT, PHASES, PhaseName, Story, count_words, lane_name
+from ._turns import ENDS_OF_THE_AGENT, PHASES, PhaseName, Story, count_words, in_seconds, lane_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -187,11 +187,11 @@ def _event_ticks(scale: Scale, story: Story, y: float) -> Iterable[Line]:
         groups.setdefault(int(scale.x(time) / _TICK_EVERY), []).append((time, kind))
     for group in groups.values():
         x = scale.x(group[0][0])
-        says = f"{count_words(kind for _, kind in group)} at {group[0][0]:.3f} s"
+        says = f"{count_words(kind for _, kind in group)} at {in_seconds(group[0][0])}"
         yield Line(x1=x, y1=y + _BAR_H - 6, x2=x, y2=y + _BAR_H, kind="event", says=says)
     for moment in story.ticks:
         x = scale.x(moment.time)
-        yield Line(x1=x, y1=y, x2=x, y2=y + 6, kind="other", says=f"{moment.words} at {moment.time:.3f} s")
+        yield Line(x1=x, y1=y, x2=x, y2=y + 6, kind="other", says=f"{moment.words} at {in_seconds(moment.time)}")
 
 
 def _arrows(scale: Scale, story: Story, y: float) -> Iterable[Line]:
@@ -201,13 +201,15 @@ def _arrows(scale: Scale, story: Story, y: float) -> Iterable[Line]:
     last = max(ends.values(), default=scale.x(story.span.end))
     if story.submitted is not None:
         x = scale.x(story.submitted)
-        yield Line(x1=x, y1=bottom, x2=x, y2=agent, kind="submitted", says=f"prompt sent at {story.submitted:.3f} s")
+        yield Line(
+            x1=x, y1=bottom, x2=x, y2=agent, kind="submitted", says=f"prompt sent at {in_seconds(story.submitted)}"
+        )
         own_end = ends.get("cause", last) if story.causes and _by_agent(story) else last
         done = next((ends[step] for step in ("answer", "stop") if step in ends), own_end)
         yield Line(x1=x, y1=agent, x2=max(done, x), y2=agent, kind="agent", says="the agent is at work")
     if "settled" not in ends or "cause" not in ends:
         return
-    time: dict[str, str] = {step: f"{step} at {at:.3f} s" for step, at in story.steps}
+    time: dict[str, str] = {step: f"{step} at {in_seconds(at)}" for step, at in story.steps}
     settled = f"{title(story)}, {time['settled']}"
     cause = f"{why(story)}; {time['cause']}"
     if "cancel" in ends:
@@ -239,7 +241,7 @@ def _bounds(scale: Scale, story: Story, y: float, end: float) -> tuple[list[Line
         length = (len(moment.words) + 1) * _LETTER
         if x > max(end, scale.x(story.span.end) + 1):
             break
-        says = f"{moment.words}: {moment.time:.3f} s"
+        says = f"{moment.words}: {in_seconds(moment.time)}"
         lines.append(Line(x1=x, y1=y + _BAR_Y - 4, x2=x, y2=y + _BOUND_Y - 10, kind="bound", says=says))
         if x >= free:
             x = max(LEFT, min(x, scale.width - length))

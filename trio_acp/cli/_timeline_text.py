@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ._turn_words import counted, sentences, spent, title, why
-from ._turns import lane_name
+from ._turns import in_seconds, lane_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ def summary(stories: Sequence[Story], *, wall: str, notes: Sequence[str]) -> Ite
 
 def _turn(story: Story) -> Iterator[str]:
     yield f"  {title(story)}: {why(story)}"
-    yield f"    {story.span.start:.3f} s [{bar(story)}] {spent(story)}"
+    yield f"    {in_seconds(story.span.start)} [{bar(story)}] {spent(story)}"
     if story.events:
         yield f"    {story.event_words()}"
     for sentence in sentences(story):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._text import one_line
-from ._turns import ENDS_OF_THE_AGENT, PHASES
+from ._turns import ENDS_OF_THE_AGENT, PHASES, in_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,7 +74,7 @@ def cause_words(cause: Mapping[str, Any], limits: Mapping[str, float]) -> str:
             return of("error")[2:] or "it failed"
         case "deadline":
             if {"turn", "grace"} <= limits.keys():
-                return f"the time was up: {round(limits['turn'], 3):g} s, and {limits['grace']:g} s of grace"
+                return f"the time was up: {in_seconds(limits['turn'])}, and {in_seconds(limits['grace'])} of grace"
             return "the time was up"
         case "caller":
             return "its caller was cancelled"

@@ -216,6 +216,12 @@ def _steps(
         yield "settled", settled
 
 
+def in_seconds(seconds: float) -> str:
+    """Return a time or a limit to the millisecond: ``0.5 s``, ``172800 s``."""
+    digits = f"{seconds:.3f}".rstrip("0").rstrip(".")
+    return "0 s" if digits == "-0" else f"{digits} s"
+
+
 def _bounds(
     at: Mapping[str, float], causes: Sequence[Entry], limits: Mapping[str, float], span: Span
 ) -> Iterable[Moment]:
@@ -224,12 +230,15 @@ def _bounds(
     if "dequeued" in at:
         deadline = at["dequeued"] + turn
         if deadline <= at.get("settled", span.end):
-            found += [Moment(deadline, f"T = {round(turn, 3):g} s"), Moment(deadline + grace, f"+{grace:g} s grace")]
+            found += [
+                Moment(deadline, f"T = {in_seconds(turn)}"),
+                Moment(deadline + grace, f"+{in_seconds(grace)} grace"),
+            ]
     if "ladder.cancel" in at and causes:
-        found.append(Moment(causes[0].time + cleanup, f"+{cleanup:g} s cleanup"))
+        found.append(Moment(causes[0].time + cleanup, f"+{in_seconds(cleanup)} cleanup"))
     # Closing is told about only if it took a while: every oneshot is closed.
     if "ladder.close" in at and at.get("settled", span.end) - at["ladder.close"] > cleanup / 10:
-        found.append(Moment(at["ladder.close"] + cleanup, f"+{cleanup:g} s close"))
+        found.append(Moment(at["ladder.close"] + cleanup, f"+{in_seconds(cleanup)} close"))
     return (bound for bound in found if math.isfinite(bound.time))
 
 

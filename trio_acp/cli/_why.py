@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from .._errors import AcpError, BackendUnavailable, InvalidOption
 from ..transports._url import parse_url
-from ._remedies import known_remedy
+from ._remedies import in_words, known_remedy
 
 if TYPE_CHECKING:
     from .._limits import Limits
@@ -50,7 +50,7 @@ def why(error: AcpError, *, command: str | None, limits: Limits, timeout: float 
     if isinstance(error.__cause__, ssl.SSLCertVerificationError) and error.__cause__.verify_code in _UNKNOWN_AUTHORITY:
         return f"{error}; --ca-file names an authority to trust"
     if not isinstance(error, BackendUnavailable):
-        return str(error)
+        return in_words(error)
     if command is None:
         remedy = known_remedy(error)
         return str(error) if remedy is None else f"{error}; {remedy}"

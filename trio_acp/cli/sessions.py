@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .._errors import StoreError
+from .._errors import AcpError, SessionInUse, StoreError
 from .._manager import open_session_manager
 from ..stores import SQLiteStore, SQLiteTranscript
-from ._backend import add_backend_options
-from ._exits import ERROR, OK
+from ._backend import add_backend_options, usual_backend
+from ._exits import ERROR, OK, exit_code
 from ._export import EXPORTS
 from ._files import write_private
 from ._json import json_line
@@ -31,9 +31,12 @@ from ._views import session_lines, session_table
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from .._records import SessionRecord
+    from ._backend import Backend
+
 _DESCRIPTION = """\
-See to the sessions that trio-acp prompt --session has stored.  No agent is
-started, unless the options name one.
+See to the sessions that trio-acp prompt --session has stored.  Only close and
+export need an agent: one that is named, or the usual one of the configuration.
 """
 _EXAMPLES = """\
 examples:
@@ -82,7 +85,8 @@ def add_parser(commands: Commands) -> None:
         _close,
         "end a session's conversation",
         "End the conversation of the session KEY: its next prompt begins a new one.\n"
-        "The agent, if named, is told so too.",
+        "The agent is told so too; if it is the usual one of the configuration, and\n"
+        "cannot be told, that is noted, and the session is closed here all the same.",
         'trio-acp sessions close refactoring --forget --stdio "gemini --acp"',
     )
     _add_key(closed)
@@ -95,8 +99,8 @@ def add_parser(commands: Commands) -> None:
         "export",
         _export,
         "write a session's conversation as a document",
-        "Write what was recorded of the session KEY.  Where nothing was, the agent, if\n"
-        "named, is asked to replay it; trio-acp prompt --record records.",
+        "Write what was recorded of the session KEY.  Where nothing was, the agent, the\n"
+        "usual one if none is named, is to replay it; trio-acp prompt --record records.",
         'trio-acp sessions export refactoring --stdio "gemini --acp"',
     )
     _add_key(exported)
@@ -167,9 +171,8 @@ async def _close(options: argparse.Namespace) -> int:
     backend = optional_backend(options)
     path = store_path(options)
     record = await stored_session(path, options.key)
-    if backend is not None and record.session_id is not None:
-        async with opened(backend, record):
-            pass  # leaving closes it
+    if record.session_id is not None:
+        await _tell(options, backend, record)
     async with open_session_manager({}, store=SQLiteStore(path), recover=False) as manager:
         await manager.session(record.key).close(forget=options.forget, discard=not options.forget)
     turns = 0
@@ -177,9 +180,30 @@ async def _close(options: argparse.Namespace) -> int:
         async with SQLiteTranscript(path) as transcript:
             turns = await in_time(transcript.forget(record.key), path)
     ended = "forgotten" if options.forget else "closed"
-    also = f", with {turns} recorded turns" if turns else ""
+    also = f", with {turns} recorded turn{'s' * (turns != 1)}" if turns else ""
     await Output.stdout().write(f"{ended}: {one_line(record.key)}{also}\n")
     return OK
+
+
+async def _tell(options: argparse.Namespace, named: Backend | None, record: SessionRecord) -> None:
+    """Tell the agent that a session ends, if there is one to be told.
+
+    Raises:
+        AcpError: one that was named could not be told, or the session is in use.
+    """
+    backend = named or usual_backend(options)
+    if backend is None:
+        return
+    try:
+        async with opened(backend, record):
+            pass  # leaving closes it
+    except SessionInUse:
+        raise
+    except AcpError as error:
+        if named is not None:
+            raise
+        # The configuration only supposes that it is this one: whoever wants to close needs it not.
+        complain(one_line(f"the agent was not told: {error}"))
 
 
 async def _export(options: argparse.Namespace) -> int:
@@ -187,10 +211,17 @@ async def _export(options: argparse.Namespace) -> int:
     path = store_path(options)
     record = await stored_session(path, options.key)
     entries = await recorded(path, record.key)
+    if not entries:
+        backend = backend or usual_backend(options)
     if not entries and backend is not None:
-        entries = await replay_of(backend, record)
+        nothing = f"nothing was recorded of session {one_line(record.key)!r}, and the agent"
+        try:
+            entries = await replay_of(backend, record)
+        except AcpError as error:
+            complain(one_line(f"{nothing} cannot replay it: {error}", 1000))
+            return exit_code(error)
         if not entries:
-            complain(f"nothing was recorded of session {one_line(record.key)!r}, and the agent replays nothing")
+            complain(f"{nothing} replays nothing")
             return ERROR
     if not entries:
         complain(
@@ -210,5 +241,5 @@ async def _export(options: argparse.Namespace) -> int:
     except OSError as error:
         raise StoreError(f"--output {options.output}: {error.strerror}") from error
     turns = len({entry.turn for entry in entries})
-    await Output.stderr().write(f"wrote {turns} turn{'s' * (turns != 1)} to {one_line(str(options.output))}\n")
+    await Output.stderr().write(f"wrote {one_line(str(options.output))} ({turns} turn{'s' * (turns != 1)})\n")
     return OK

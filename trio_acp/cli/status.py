@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .._errors import AcpError, TurnFailed
-from ._backend import add_backend_options
-from ._exits import OK
+from ._backend import add_backend_options, find_backend
+from ._exits import OK, exit_code
 from ._json import json_line
 from ._look import OPEN_SECONDS, opened, optional_backend
 from ._options import Commands, add_command
-from ._output import Output
+from ._output import Output, complain
 from ._signals import run
 from ._store import add_store_option, store_path
 from ._stored import audited, recorded, session_value, stored_session, stored_sessions, tasks
 from ._tables import screen_width
+from ._text import one_line
 from ._views import (
     agent_lines,
     audit_lines,
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Tell how the session KEY is: who has it open, its last error, its tasks and
 permissions; without KEY, how all are.  The store is read, and no agent is
-started; the agent, if named, resumes the session and is asked too.
+started; the agent, if named, resumes the session and is asked too.  If it
+cannot be asked, what is stored is shown first, and the exit code is not 0.
 """
 _EXAMPLE = """\
 example:
@@ -63,12 +65,15 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--format", choices=("text", "json"), default="text", metavar="FORM", help="text (default), or a line of json"
     )
+    parser.add_argument("--ask", action="store_true", help="ask the usual agent, if none is named")
     add_store_option(parser)
     add_backend_options(parser)
 
 
 async def _status(options: argparse.Namespace) -> int:
     backend = optional_backend(options)
+    if backend is None and options.ask:
+        backend = find_backend(options)
     if options.key is None and backend is not None:
         options.parser.error("which session the agent is to be asked about: KEY is missing")
     path = store_path(options)
@@ -78,9 +83,10 @@ async def _status(options: argparse.Namespace) -> int:
     else:
         text, failure = await _of_session(options, path, backend)
     await Output.stdout().write(text)
-    if failure is not None:
-        raise failure  # after what is known without the agent
-    return OK
+    if failure is None:
+        return OK
+    complain(one_line(f"the agent was not asked: {failure}"))  # after what is known without it
+    return exit_code(failure)
 
 
 async def _of_store(options: argparse.Namespace, path: Path) -> str:
@@ -105,7 +111,9 @@ async def _of_session(options: argparse.Namespace, path: Path, backend: Backend 
     if options.format == "json":
         value = session_value(record) | {"recorded_turns": len({entry.turn for entry in entries})}
         value |= {"tasks": list(map(task_value, done)), "permissions": list(map(audit_value, answers))}
-        return json_line(value | ({} if asked is None else {"asked": _value(*asked)})), failure
+        value |= {} if asked is None else {"asked": _value(*asked)}
+        value |= {} if failure is None else {"not_asked": str(failure)}
+        return json_line(value), failure
     now, columns = time.time(), screen_width()
     lines = [*session_lines(record, entries, now), *([] if asked is None else agent_lines(*asked))]
     lines += [*audit_lines(answers, now, columns), *task_lines(done, now, columns)]

@@ -15,7 +15,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from .._owner import MARK, current_owner, mark
-from ._refused import Refused
+from ._refused import Refused, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,9 +58,9 @@ def environment(base: dict[str, str], wanted: Iterable[tuple[str, str]]) -> dict
     result = dict(base)
     for name, value in wanted:
         if not _NAME.fullmatch(name) or "\0" in value:
-            raise Refused("invalid", f"{name!r} is no name of an environment variable, or its value no text")
+            raise Refused("invalid", f"{quoted(name)} is no name of an environment variable, or its value no text")
         if name.upper() in FORBIDDEN or name.upper().startswith(FORBIDDEN_PREFIXES):
-            raise Refused("invalid", f"the environment variable {name} may not be set by an agent")
+            raise Refused("invalid", f"the environment variable {quoted(name)} may not be set by an agent")
         result[name] = value
     # Known as ours, should this process be killed before it can end the command.
     result[MARK] = mark(current_owner(""))

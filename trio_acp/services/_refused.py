@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 Reason: TypeAlias = Literal["missing", "invalid", "cancelled", "failed"]
 """``missing``: there is no such thing.  ``invalid``: it may not be asked for, or not like that.
@@ -10,6 +10,8 @@ Reason: TypeAlias = Literal["missing", "invalid", "cancelled", "failed"]
 ``cancelled``: the turn, the session or the request is over.  ``failed``: it was
 right to ask, and did not work: a full disk, a limit, a time-out.
 """
+
+_QUOTED: Final = 100
 
 
 class Refused(Exception):
@@ -26,3 +28,8 @@ class Refused(Exception):
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason: Reason = reason
+
+
+def quoted(word: str) -> str:
+    """Return an agent's own word for a message, which is our answer and in the log: the beginning of a long one."""
+    return repr(word) if len(word) <= _QUOTED else f"{word[:_QUOTED]!r}... ({len(word)} characters)"

@@ -19,7 +19,7 @@ import trio
 from .._errors import InvalidOption
 from ..transports._checks import require_seconds
 from ._environment import base_environment, environment
-from ._refused import Refused
+from ._refused import Refused, quoted
 from ._replace import Gate
 from ._root import components, open_directory
 from ._terminal import Terminal, start_terminal
@@ -151,7 +151,9 @@ class Terminals:
         program = service.commands.get(command)
         if program is None:
             allowed = ", ".join(service.commands)
-            raise Refused("invalid", f"{command!r} may not be run, but: {allowed} (arguments are given apart, in args)")
+            raise Refused(
+                "invalid", f"{quoted(command)} may not be run, but: {allowed} (arguments are given apart, in args)"
+            )
         if any("\0" in word for word in args):
             raise Refused("invalid", "an argument has a null character in it")
         if limit is not None and limit < 0:
@@ -238,7 +240,7 @@ class Terminals:
         try:
             return self._terminals[terminal_id]
         except KeyError:
-            raise Refused("missing", f"there is no terminal {terminal_id!r}") from None
+            raise Refused("missing", f"there is no terminal {quoted(terminal_id)}") from None
 
     async def kill(self, terminal_id: str) -> None:
         """End a command; its id stays valid.  If cancelled, it is ended all the same.

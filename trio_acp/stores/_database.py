@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from .._errors import StoreError, UsageError
+from ._columns import DamagedRow
 from ._rows import PUT, SELECT, from_row, to_row
 
 if TYPE_CHECKING:
@@ -171,8 +172,7 @@ class Database:
             return self._read(self._open(), key)
 
     def read_all(self) -> tuple[SessionRecord, ...]:
-        with self._job(), self._failures("list"):
-            return tuple(map(from_row, self._execute(self._open(), _SELECT_ALL)))
+        return self.find(from_row, _SELECT_ALL)
 
     def update(self, key: str, mutate: Mutate) -> SessionRecord | None:
         with self._job():
@@ -193,10 +193,10 @@ class Database:
                 self._execute(connection, "COMMIT")  # of nothing, it writes nothing
             return new
 
-    def query(self, operation: str, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """Return the rows that one statement finds."""
-        with self._job(), self._failures(operation):
-            return self._execute(self._open(), sql, values)
+    def find(self, make: Callable[[tuple[Any, ...]], _T], sql: str, values: tuple[Any, ...] = ()) -> tuple[_T, ...]:
+        """Return what is made of the rows that one statement finds."""
+        with self._job(), self._failures("list"):
+            return tuple(map(make, self._execute(self._open(), sql, values)))
 
     def transact(self, operation: str, work: Callable[[Execute], _T]) -> _T:
         """Do work in one transaction; whatever it raises, nothing changed."""
@@ -237,9 +237,9 @@ class Database:
     def _failures(self, operation: str) -> Iterator[None]:
         try:
             yield
-        # The last two: a value that SQLite cannot hold, a lone surrogate or a huge int; options that cannot be read.
+        # The last two: a value that SQLite cannot hold, a lone surrogate or a huge int; a damaged row.
         except (sqlite3.Error, OSError, OverflowError, ValueError) as error:
-            detail = "store-busy" if _is_busy(error) else None
+            detail = "store-damaged" if isinstance(error, DamagedRow) else "store-busy" if _is_busy(error) else None
             raise StoreError(f"cannot {operation} in {self._path}: {error}", detail=detail) from error
 
     def _execute(self, connection: sqlite3.Connection, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -8,13 +8,30 @@ from typing import Any, Final
 
 import attrs
 
-from .._records import Identity, Owner, ProcessGroup, RuntimeOptions, SessionRecord
+from .._records import (
+    Identity,
+    IdentitySource,
+    IdentityState,
+    Mode,
+    ProcessGroup,
+    RuntimeOptions,
+    SessionRecord,
+    SessionState,
+)
+from ._columns import NUMBER, OWNER, TEXT, Columns, one_of, or_none
 
-_PLAIN: Final = (
-    "key", "agent", "mode", "cwd", "state", "last_error", "last_activity", "requester", "label",
-)  # fmt: skip
+_PLAIN: Final = {
+    "key": TEXT,
+    "agent": TEXT,
+    "mode": one_of(Mode),
+    "cwd": or_none(TEXT),
+    "state": one_of(SessionState),
+    "last_error": or_none(TEXT),
+    "last_activity": NUMBER,
+    "requester": or_none(TEXT),
+    "label": or_none(TEXT),
+}
 """Columns that are attributes of the record as they are."""
-_OWNER: Final = ("owner_pid", "owner_start_time", "owner_boot_id", "owner_manager_id")
 _IDENTITY: Final = {
     "identity_state": "state",
     "session_id": "session_id",
@@ -24,7 +41,16 @@ _IDENTITY: Final = {
     "identity_updated": "updated",
 }
 """Columns of the identity, and its attributes; without a state there is none."""
-_COLUMNS: Final = (*_PLAIN, *_OWNER, *_IDENTITY, "options", "processes")
+_KINDS: Final = {
+    "identity_state": or_none(one_of(IdentityState)),
+    "session_id": or_none(TEXT),
+    "agent_session_id": or_none(TEXT),
+    "record_id": or_none(TEXT),
+    "identity_source": or_none(one_of(IdentitySource)),
+    "identity_updated": or_none(NUMBER),
+}
+_TABLE: Final = Columns("sessions", ("key",), {**_PLAIN, **OWNER, **_KINDS, "options": TEXT, "processes": TEXT})
+_COLUMNS: Final = tuple(_TABLE.kinds)
 
 SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM sessions"  # noqa: S608 - the names above
 PUT: Final = (
@@ -49,24 +75,27 @@ def from_row(row: tuple[Any, ...]) -> SessionRecord:
     """Return the record of a row that `SELECT` found.
 
     Raises:
-        ValueError: what is stored cannot be read.
+        DamagedRow: a column has what we do not write.
     """
-    values = dict(zip(_COLUMNS, row, strict=True))
-    pid, start_time, boot_id, manager_id = (values[name] for name in _OWNER)
-    if not isinstance(values["last_activity"], int | float) or not isinstance(pid, int | None):
-        raise ValueError("the last activity or the owner's process is no number")  # SQLite keeps any type in a column
-    owner = None
-    if pid is not None:
-        owner = Owner(pid=pid, start_time=start_time, boot_id=boot_id, manager_id=manager_id)
+    values = _TABLE.read(row)
+    owner = _TABLE.take_owner(values)
+    options, processes = _TABLE.json(values, "options"), _TABLE.json(values, "processes")
+    if not isinstance(options, dict):
+        raise _TABLE.damaged(values, "options", "it is no JSON object")
+    if not isinstance(processes, list) or not all(map(_is_pair_of_ints, processes)):
+        raise _TABLE.damaged(values, "processes", "it is no list of pairs of numbers")
     identity = None
     if values["identity_state"] is not None:
+        for name in ("identity_source", "identity_updated"):
+            if values[name] is None:
+                raise _TABLE.damaged(values, name, "it is missing")
         identity = Identity(**{name: values[column] for column, name in _IDENTITY.items()})
     return SessionRecord(
         **{name: values[name] for name in _PLAIN},
         owner=owner,
         identity=identity,
-        options=_options_from_json(values["options"]),
-        processes=_processes_from_json(values["processes"]),
+        options=_read_options(options),
+        processes=tuple(ProcessGroup(pgid=pgid, start_time=start_time) for pgid, start_time in processes),
     )
 
 
@@ -78,11 +107,8 @@ def _plain(_: object, __: object, value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _options_from_json(text: str) -> RuntimeOptions:
+def _read_options(stored: dict[str, Any]) -> RuntimeOptions:
     """Read options; a member that has not its type is none, as if it had never been set."""
-    stored = json.loads(text)
-    if not isinstance(stored, dict):
-        raise ValueError("the options are no JSON object")
     texts = {name: value for name in _TEXTS if isinstance(value := stored.get(name), str)}
     seconds, extras = stored.get("timeout_seconds"), stored.get("extras")
     return RuntimeOptions(
@@ -90,13 +116,6 @@ def _options_from_json(text: str) -> RuntimeOptions:
         timeout_seconds=seconds if type(seconds) is int else None,
         extras={k: v for k, v in extras.items() if isinstance(v, str)} if isinstance(extras, dict) else {},
     )
-
-
-def _processes_from_json(text: str) -> tuple[ProcessGroup, ...]:
-    stored = json.loads(text)
-    if not isinstance(stored, list) or not all(_is_pair_of_ints(item) for item in stored):
-        raise ValueError("the process groups are no list of pairs")
-    return tuple(ProcessGroup(pgid=pgid, start_time=start_time) for pgid, start_time in stored)
 
 
 def _is_pair_of_ints(item: Any) -> bool:

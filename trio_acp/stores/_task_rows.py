@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .._records import Owner
-from .._tasks import TaskRecord
+from .._tasks import TaskOutcome, TaskRecord, TaskStatus
+from ._columns import NUMBER, OWNER, TEXT, Columns, one_of, or_none
 
-_PLAIN: Final = (
-    "run_id", "requester", "session", "label", "task", "status", "started", "last_event", "ended", "error", "progress",
-    "summary", "outcome",
-)  # fmt: skip
+_PLAIN: Final = {
+    "run_id": TEXT,
+    "requester": TEXT,
+    "session": TEXT,
+    "label": or_none(TEXT),
+    "task": TEXT,
+    "status": one_of(TaskStatus),
+    "started": NUMBER,
+    "last_event": or_none(NUMBER),
+    "ended": or_none(NUMBER),
+    "error": or_none(TEXT),
+    "progress": or_none(TEXT),
+    "summary": or_none(TEXT),
+    "outcome": or_none(one_of(TaskOutcome)),
+}
 """Columns that are attributes of the record as they are."""
-_OWNER: Final = ("owner_pid", "owner_start_time", "owner_boot_id", "owner_manager_id")
-_COLUMNS: Final = (*_PLAIN, *_OWNER)
+_TABLE: Final = Columns("tasks", ("run_id",), {**_PLAIN, **OWNER})
+_COLUMNS: Final = tuple(_TABLE.kinds)
 
 # What has ended stays as it is.
 PUT: Final = f"""
@@ -36,12 +47,13 @@ def to_row(task: TaskRecord) -> tuple[Any, ...]:
 
 
 def from_row(row: tuple[Any, ...]) -> TaskRecord:
-    """Return the task of a row that `SELECT` found."""
-    values = dict(zip(_COLUMNS, row, strict=True))
-    pid, start_time, boot_id, manager_id = (values.pop(name) for name in _OWNER)
-    owner = None
-    if pid is not None:
-        owner = Owner(pid=pid, start_time=start_time, boot_id=boot_id, manager_id=manager_id)
+    """Return the task of a row that `SELECT` found.
+
+    Raises:
+        DamagedRow: a column has what we do not write.
+    """
+    values = _TABLE.read(row)
+    owner = _TABLE.take_owner(values)
     return TaskRecord(**values, owner=owner)
 
 

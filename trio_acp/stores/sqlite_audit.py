@@ -6,9 +6,9 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from .._audit import AuditRecord
-from .._records import Owner
+from .._audit import AuditDecision, AuditRecord
 from ..abc import AuditLog
+from ._columns import NUMBER, OWNER, TEXT, Columns, one_of, or_none
 from ._file import DatabaseFile, KeptInFile
 from ._retention import Retention
 from ._text import storable
@@ -19,14 +19,19 @@ if TYPE_CHECKING:
 
     from ._database import Database, Execute
 
-_PLAIN: Final = ("id", "time", "session", "session_id", "turn", "event", "decision", "rule", "title_sha256")
-_OWNER: Final = {
-    "owner_pid": "pid",
-    "owner_start_time": "start_time",
-    "owner_boot_id": "boot_id",
-    "owner_manager_id": "manager_id",
+_PLAIN: Final = {
+    "id": TEXT,
+    "time": NUMBER,
+    "session": or_none(TEXT),
+    "session_id": or_none(TEXT),
+    "turn": or_none(TEXT),
+    "event": TEXT,
+    "decision": one_of(AuditDecision),
+    "rule": TEXT,
+    "title_sha256": TEXT,
 }
-_COLUMNS: Final = (*_PLAIN, *_OWNER)
+_TABLE: Final = Columns("audit", ("id",), {**_PLAIN, **OWNER})
+_COLUMNS: Final = tuple(_TABLE.kinds)
 _PUT: Final = (
     f"INSERT OR IGNORE INTO audit ({', '.join(_COLUMNS)}) "  # noqa: S608 - the names above
     f"VALUES ({', '.join('?' * len(_COLUMNS))})"
@@ -112,7 +117,7 @@ class SQLiteAudit(KeptInFile, AuditLog):
         wanted = (self._retention.oldest(), session)
 
         def read(database: Database) -> tuple[AuditRecord, ...]:
-            return tuple(map(_from_row, database.query("list", _SELECT, wanted)))
+            return database.find(_from_row, _SELECT, wanted)
 
         return await self._file.run(read)
 
@@ -132,10 +137,13 @@ def _expire(execute: Execute, oldest: float) -> None:
 def _to_row(record: AuditRecord) -> tuple[Any, ...]:
     values = (getattr(record, name) for name in _PLAIN)
     plain = (storable(value) if isinstance(value, str) else value for value in values)
-    return (*plain, *(getattr(record.owner, name) for name in _OWNER.values()))
+    owner = record.owner
+    return (*plain, owner.pid, owner.start_time, owner.boot_id, owner.manager_id)
 
 
 def _from_row(row: tuple[Any, ...]) -> AuditRecord:
-    values = dict(zip(_COLUMNS, row, strict=True))
-    owner = Owner(**{name: values.pop(column) for column, name in _OWNER.items()})
+    values = _TABLE.read(row)
+    owner = _TABLE.take_owner(values)
+    if owner is None:
+        raise _TABLE.damaged(values, "owner_pid", "it is missing")
     return AuditRecord(**values, owner=owner)

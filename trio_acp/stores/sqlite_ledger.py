@@ -84,6 +84,6 @@ class SQLiteLedger(KeptInFile, Ledger):
         wanted = (self._retention.oldest(), not open_only)
 
         def read(database: Database) -> tuple[TaskRecord, ...]:
-            return tuple(map(from_row, database.query("list", SELECT, wanted)))
+            return database.find(from_row, SELECT, wanted)
 
         return await self._file.run(read)

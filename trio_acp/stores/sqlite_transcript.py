@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from .._errors import InvalidOption, StoreError
-from .._transcript import TranscriptEntry
+from .._errors import InvalidOption
+from .._transcript import EntryKind, TranscriptEntry
 from ..abc import Transcript
+from ._columns import INTEGER, NUMBER, TEXT, Columns, one_of
 from ._file import DatabaseFile, KeptInFile
 from ._text import storable
 
@@ -21,6 +22,11 @@ _MIB: Final = 2**20
 _OVERHEAD: Final = 64
 """Bytes that a row takes besides its body, about."""
 
+_TABLE: Final = Columns(
+    "transcript",
+    ("turn", "seq"),
+    {"session": TEXT, "turn": TEXT, "seq": INTEGER, "time": NUMBER, "kind": one_of(EntryKind), "body": TEXT},
+)
 _BEGIN: Final = "INSERT OR IGNORE INTO transcript_turns (turn, session, size) VALUES (?, ?, 0)"
 # Of a turn that was dropped nothing more is kept: its beginning would be missing.
 _PUT: Final = """
@@ -107,7 +113,7 @@ class SQLiteTranscript(KeptInFile, Transcript):
         """
 
         def read(database: Database) -> tuple[TranscriptEntry, ...]:
-            return tuple(map(_from_row, database.query("list", _SELECT, (storable(session),))))
+            return database.find(_from_row, _SELECT, (storable(session),))
 
         return await self._file.run(read)
 
@@ -151,11 +157,8 @@ def _drop(execute: Execute, turn: str) -> None:
 
 
 def _from_row(row: tuple[Any, ...]) -> TranscriptEntry:
-    session, turn, seq, time, kind, body = row
-    try:
-        value = json.loads(body)
-    except ValueError as error:
-        raise StoreError(f"entry {seq} of turn {turn!r} in the transcript cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise StoreError(f"entry {seq} of turn {turn!r} in the transcript cannot be read: it is no JSON object")
-    return TranscriptEntry(session=session, turn=turn, seq=seq, time=time, kind=kind, body=value)
+    values = _TABLE.read(row)
+    body = _TABLE.json(values, "body")
+    if not isinstance(body, dict):
+        raise _TABLE.damaged(values, "body", "it is no JSON object")
+    return TranscriptEntry(**values | {"body": body})
