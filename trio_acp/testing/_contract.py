@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 from unittest import SkipTest
 
 import trio
+
+from .._errors import AcpError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -104,6 +106,18 @@ def demand(is_so: bool, otherwise: str) -> None:
     """
     if not is_so:
         raise LawBroken(otherwise)
+
+
+async def already_cancelled(async_fn: Callable[[], Awaitable[object]]) -> bool:
+    """Call within a scope that is cancelled already; return whether `Cancelled` came out.
+
+    What is ours may be raised all the same.  If cancelled from outside, so is the call.
+    """
+    with trio.CancelScope() as scope:
+        scope.cancel(reason="test")
+        with suppress(AcpError):
+            await async_fn()
+    return scope.cancelled_caught
 
 
 def undeclared(what: str) -> NoReturn:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import trio
 
-from .._errors import AcpError
 from .._events import Event, TextContent
 from .._permissions import DenyAll
 from ..abc import Done, EnsureRequest, Handle, TurnRequest
 from ._contract import Contract, LawBroken, demand
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
     from ..abc import Runtime
 
@@ -175,11 +174,3 @@ def request_for(handle: Handle, text: str) -> TurnRequest:
     """Return what a turn is asked for, with nothing but a text."""
     prompt = (TextContent(text=text),)
     return TurnRequest(handle=handle, prompt=prompt, request_id=uuid.uuid4().hex, permissions=DenyAll())
-
-
-async def already_cancelled(call: Callable[[], Awaitable[object]]) -> None:
-    """Call within a scope that is cancelled already; what is ours may be raised all the same."""
-    with trio.CancelScope() as scope:
-        scope.cancel(reason="test")
-        with suppress(AcpError):
-            await call()

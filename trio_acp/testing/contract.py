@@ -11,8 +11,8 @@ from .._errors import AcpError, BackendUnavailable, SessionInitFailed, TurnTimed
 from .._limits import Limits, Settings
 from .._manager import open_session_manager
 from ..abc import EnsureRequest, RuntimeStatus
-from ._contract import LawBroken, demand, law, undeclared
-from ._runtime_steps import KEY, OTHER_KEY, RuntimeSteps, Sink, already_cancelled, request_for
+from ._contract import LawBroken, already_cancelled, demand, law, undeclared
+from ._runtime_steps import KEY, OTHER_KEY, RuntimeSteps, Sink, request_for
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
