@@ -1,15 +1,25 @@
 """A runtime adapter of your own: whatever can answer prompts becomes an agent.
 
-Here it is a dictionary.  The manager keeps the promises about queues,
-deadlines and cancellation; an adapter says how a session is opened, how a
-turn runs, and how it is stopped.  The class at the end tests that it keeps
-the rules of an adapter: ``pytest examples/custom_runtime.py``.
+Here it is any program that reads a prompt from its standard input and prints
+an answer; without arguments it is a small dictionary::
+
+    python examples/custom_runtime.py [PROGRAM ARGUMENT ...]
+
+The class after the adapter tests that it keeps every law of an adapter::
+
+    pytest examples/custom_runtime.py
 """
 
 from __future__ import annotations
 
+import codecs
+import functools
+import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 
 import trio_acp
@@ -17,76 +27,119 @@ from trio_acp.abc import Done, EnsureRequest, Handle, Runtime
 from trio_acp.testing import RuntimeContract
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from trio_acp.abc import EventSink, TurnRequest
 
-MEANINGS = {
-    "nursery": "where Trio's tasks live",
-    "checkpoint": "where Trio may cancel, or take another task",
-    "recursion": "see recursion; " * 1000,
-}
+
+@attrs.frozen
+class Running:
+    """A turn that is under way."""
+
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    ended: trio.Event = attrs.field(factory=trio.Event)
 
 
-class Dictionary(Runtime):
-    """Explains words, one letter at a time."""
+class Program(Runtime):
+    """Runs a program for each turn.  Nothing is held between turns, so there is nothing to close."""
 
-    def __init__(self) -> None:
-        self._turns: dict[Handle, trio.CancelScope] = {}
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._turns: dict[Handle, Running] = {}
 
     async def ensure_session(self, request: EnsureRequest) -> Handle:
-        """Open a session; there is nothing to resume.  If cancelled, nothing was opened."""
+        """Look whether there is such a program.  If cancelled, nothing happened."""
         await trio.lowlevel.checkpoint()
-        return Handle(key=request.key, session_id=request.resume or f"dictionary-{request.key}")
+        if shutil.which(self._command[0]) is None:
+            raise trio_acp.BackendUnavailable(f"there is no program {self._command[0]!r}")
+        return Handle(key=request.key, cwd=request.cwd)
 
     async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
-        """Explain the word.  If cancelled, the rest is not said."""
-        (block, *_) = request.prompt
-        assert isinstance(block, trio_acp.TextContent)
-        with trio.CancelScope() as scope:
-            self._turns[request.handle] = scope
-            try:
-                for letter in MEANINGS.get(block.text, "I do not know that word"):
-                    await trio.sleep(0.001)
-                    events.send(trio_acp.TextDelta(letter))
-            finally:
-                del self._turns[request.handle]
-            return Done()
-        return Done(stop_reason="cancelled")
+        """Run the program once.  If cancelled, Trio ends it: politely, and 5 s later by force."""
+        prompt = "\n".join(block.text for block in request.prompt if isinstance(block, trio_acp.TextContent))
+        run = functools.partial(
+            trio.run_process,
+            self._command,
+            stdin=prompt.encode(),
+            stdout=subprocess.PIPE,
+            check=False,
+            cwd=request.handle.cwd,
+        )
+        text = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        turn = self._turns[request.handle] = Running()
+        try:
+            with turn.scope:
+                async with trio.open_nursery() as nursery:
+                    process: trio.Process = await nursery.start(run)
+                    assert process.stdout is not None
+                    async for data in process.stdout:
+                        events.send(trio_acp.TextDelta(text.decode(data)))
+                # After the nursery: what is raised inside would leave it in a group.
+                if process.returncode != 0:
+                    raise trio_acp.TurnFailed(f"{self._command[0]} exited with status {process.returncode}")
+                return Done()
+            return Done(stop_reason="cancelled")
+        finally:
+            turn.ended.set()
+            del self._turns[request.handle]
 
     async def cancel(self, handle: Handle, reason: str) -> None:
-        """Stop the turn; `run_turn` ends by itself then.  If cancelled, it ends all the same."""
-        if handle in self._turns:
-            self._turns[handle].cancel(reason=reason)
-        await trio.lowlevel.checkpoint()
+        """Stop the turn, and wait until the program has ended.  If cancelled, it may still run."""
+        if (turn := self._turns.get(handle)) is not None:
+            turn.scope.cancel(reason=reason)
+            await turn.ended.wait()
 
     async def close(self, handle: Handle, reason: str) -> None:
-        """Release the session: there is nothing to release."""
+        """Do nothing, but be a checkpoint.  If cancelled, that was all the same."""
         await trio.lowlevel.checkpoint()
 
+    def can_resume(self, handle: Handle) -> bool:
+        """Say that the program remembers nothing."""
+        return False
 
-class TestDictionary(RuntimeContract):
-    """Every rule of `trio_acp.abc.Runtime`, as a test."""
+
+DICTIONARY = """\
+import sys, time
+word = sys.stdin.read()
+if word == "nonsense":
+    sys.exit(3)
+print({"nursery": "where Trio's tasks live"}.get(word, f"{word}: see {word}"), flush=True)
+while word == "recursion":
+    time.sleep(0.01)
+    print("see recursion", flush=True)
+"""
+COMMAND = [sys.executable, "-c", DICTIONARY]
+
+
+class TestProgram(RuntimeContract):
+    """Every law of `trio_acp.abc.Runtime`, as a test."""
 
     quick = "nursery"
     slow = "recursion"
-    resumes = True
+    faulty = ("nonsense",)
 
     def make_runtime(self) -> Runtime:
         """Return what is tested."""
-        return Dictionary()
+        return Program(COMMAND)
+
+    def make_unreachable(self) -> Runtime:
+        """Return one that can open no session."""
+        return Program(["no-such-program"])
 
 
-async def main() -> None:
+async def main(command: Sequence[str]) -> None:
     """Ask for two words, and leave the second one in the middle."""
-    async with trio_acp.open_session_manager({"dictionary": Dictionary()}) as manager:
-        session = await manager.start_session("words", agent="dictionary")
+    async with trio_acp.open_session_manager({"program": Program(command)}) as manager:
+        session = await manager.start_session("words", agent="program")
         reply = await session.prompt("nursery")
-        print(f"nursery: {reply} ({reply.outcome})")
-        async with session.turn("checkpoint") as turn:
+        print(f"nursery: {str(reply).strip()} ({reply.outcome})")
+        async with session.turn("recursion") as turn:
             async for event in turn:
-                print(f"checkpoint: {event} ...")
-                break
+                if isinstance(event, trio_acp.TextDelta):
+                    print(f"{event.text.strip()} ...")
+                    break
         print(turn.outcome)
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    trio.run(main, sys.argv[1:] or COMMAND)

@@ -93,4 +93,4 @@ def test_the_adapter_of_the_example_is_tested_as_it_says(tmp_path: Path) -> None
     example.write_text((ROOT / "examples" / "custom_runtime.py").read_text())
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(example)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
-    assert (0, True) == (done.returncode, "9 passed" in done.stdout), done.stdout
+    assert (0, True) == (done.returncode, "14 passed" in done.stdout), done.stdout

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,8 +16,10 @@ import trio
 import trio.testing
 import trio_websocket
 
-from trio_acp._errors import ConnectionLost, InvalidMessage, InvalidOption
+from trio_acp._errors import ConnectionLost, InvalidOption
+from trio_acp._service import shielded
 from trio_acp.abc import Transport
+from trio_acp.testing import TransportContract
 from trio_acp.transports import (
     StdioTransport,
     dial_stdio,
@@ -117,207 +119,138 @@ async def over_pipes(program: str) -> AsyncIterator[tuple[Transport, Callable[[]
         yield transport, lambda: os.kill(pid, signal.SIGKILL)
 
 
-KINDS: dict[str, Echo] = {
-    "memory": over_memory,
-    "websocket-memory": over_memory_streams,
-    "websocket-tcp": over_tcp,
-    "websockets-memory": lambda: over_memory_streams("websockets"),
-    "websockets-tcp": lambda: over_tcp("websockets"),
-    "stdio": lambda: over_pipes("echo_lines.py"),
-    "stdio-server": lambda: over_pipes("echo_messages.py"),
-}
+class Kept(TransportContract):
+    """One of the transports above, held to the kit."""
+
+    seconds = SECONDS
+    leaves = SECONDS
+    over: Echo
+
+    def connect(self) -> AbstractAsyncContextManager[tuple[Transport, Callable[[], object]]]:
+        return type(self).over()
 
 
-@pytest.fixture(name="connect", params=list(KINDS))
-def _connect(request: pytest.FixtureRequest) -> Echo:
-    @asynccontextmanager
-    async def connect() -> AsyncIterator[tuple[Transport, Callable[[], None]]]:
-        with trio.fail_after(SECONDS):
-            async with KINDS[request.param]() as pair:
-                yield pair
-
-    return connect
+class TestMemory(Kept):
+    over = staticmethod(over_memory)
 
 
-async def test_order_is_kept(connect: Echo) -> None:
-    """Messages arrive whole, each once, in the order in which they were sent."""
-    sent = [json.dumps({"n": n}) for n in range(200)]
-    received: list[str | bytes] = []
-
-    async def sender(transport: Transport) -> None:
-        for message in sent:
-            await transport.send(message)
-
-    async with connect() as (transport, _), trio.open_nursery() as nursery:
-        nursery.start_soon(sender, transport)
-        received.extend([await transport.receive() for _ in sent])
-    assert sent == received
+class TestWebSocketOverMemory(Kept):
+    over = staticmethod(over_memory_streams)
 
 
-async def test_a_large_message(connect: Echo) -> None:
-    """A message of 8 MiB goes there and back."""
-    message = json.dumps({"text": "x" * 8 * 2**20})
-
-    async with connect() as (transport, _), trio.open_nursery() as nursery:
-        nursery.start_soon(transport.send, message)
-        answer = await transport.receive()
-    assert message == answer
+class TestWebSocketOverTcp(Kept):
+    over = staticmethod(over_tcp)
 
 
-@pytest.mark.parametrize("text", ["\u2028\u2029\x85", "\0", "line\nbreak\r\n", "é \U0001f600 漢", "\ufeff", ""])
-@pytest.mark.parametrize("escaped", [True, False])
-async def test_unicode(connect: Echo, text: str, escaped: bool) -> None:
-    """Every character that JSON can carry arrives as it was, escaped or not."""
-    message = json.dumps({"text": text}, ensure_ascii=escaped)
-
-    async with connect() as (transport, _):
-        await transport.send(message)
-        answer = await transport.receive()
-    assert message == answer
+class TestWebsocketsOverMemory(Kept):
+    over = staticmethod(partial(over_memory_streams, "websockets"))
 
 
-async def test_what_is_no_text_is_refused(connect: Echo) -> None:
-    """A lone surrogate is refused before anything is sent, and the connection goes on."""
-    async with connect() as (transport, _):
-        with pytest.raises(InvalidMessage, match="character 2"):
-            await transport.send('["\ud800"]')
-        await transport.send("{}")
-        assert await transport.receive() == "{}"
+class TestWebsocketsOverTcp(Kept):
+    over = staticmethod(partial(over_tcp, "websockets"))
 
 
-async def test_receive_cancelled_before_it_starts(connect: Echo) -> None:
-    """A receive in a scope that is already cancelled takes nothing."""
-    async with connect() as (transport, _):
-        await transport.send("{}")
-        with trio.CancelScope() as scope:
-            scope.cancel(reason="before")
-            await transport.receive()
-        assert scope.cancelled_caught
-        assert await transport.receive() == "{}"
+class TestStdio(Kept):
+    over = staticmethod(partial(over_pipes, "echo_lines.py"))
 
 
-async def test_receive_cancelled_while_it_waits(connect: Echo) -> None:
-    """A receive that is cancelled while nothing has arrived leaves the next message for the next receive."""
-    async with connect() as (transport, _):
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(transport.receive)
-                await trio.testing.wait_all_tasks_blocked()
-                scope.cancel(reason="while waiting")
-        assert scope.cancelled_caught
-        await transport.send("{}")
-        assert await transport.receive() == "{}"
+class TestStdioServer(Kept):
+    over = staticmethod(partial(over_pipes, "echo_messages.py"))
 
 
-async def test_receive_cancelled_at_delivery(connect: Echo) -> None:
-    """However a cancellation and a message meet, the message is received exactly once."""
-    sent = [json.dumps({"n": n}) for n in range(30)]
-    received: list[str | bytes] = []
-
-    async def receive_into(transport: Transport) -> None:
-        received.append(await transport.receive())
-
-    async with connect() as (transport, _):
-        for steps, message in enumerate(sent):
-            await transport.send(message)
-            with trio.CancelScope() as scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(receive_into, transport)
-                    for _ in range(steps):
-                        await trio.lowlevel.checkpoint()
-                    scope.cancel(reason="at delivery")
-            if len(received) <= steps:
-                received.append(await transport.receive())
-    assert sent == received
+# -- planted faults ------------------------------------------------------------
 
 
-async def test_closing_ends_a_receive(connect: Echo) -> None:
-    """A receive that waits while its transport is closed raises `ConnectionLost`, detail closed."""
-    details = []
+class Wrapped(Transport):
+    """Does what another one does."""
 
-    async def receive(transport: Transport) -> None:
-        with pytest.raises(ConnectionLost) as caught:
-            await transport.receive()
-        details.append(caught.value.detail)
+    def __init__(self, inner: Transport) -> None:
+        self.inner = inner
 
-    async with connect() as (transport, _), trio.open_nursery() as nursery:
-        nursery.start_soon(receive, transport)
-        await trio.testing.wait_all_tasks_blocked()
-        await transport.aclose()
-    assert details == ["closed"]
+    async def send(self, message: str) -> None:
+        await self.inner.send(message)
 
+    async def receive(self) -> str | bytes:
+        return await self.inner.receive()
 
-async def test_after_close(connect: Echo) -> None:
-    """After close, send and receive raise `ConnectionLost`; closing again is a checkpoint and does nothing."""
-    async with connect() as (transport, _):
-        with trio.testing.assert_checkpoints():
-            await transport.aclose()
-        with trio.testing.assert_checkpoints():
-            await transport.aclose()
-        with pytest.raises(ConnectionLost) as sending, trio.testing.assert_checkpoints():
-            await transport.send("{}")
-        with pytest.raises(ConnectionLost) as receiving, trio.testing.assert_checkpoints():
-            await transport.receive()
-    assert [sending.value.detail, receiving.value.detail] == ["closed", "closed"]
+    async def aclose(self) -> None:
+        await self.inner.aclose()
 
 
-async def test_two_close_at_once(connect: Echo) -> None:
-    """Two tasks may close at once: both return, and the transport is closed."""
-    async with connect() as (transport, _):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(transport.aclose)
-            nursery.start_soon(transport.aclose)
-        with pytest.raises(ConnectionLost):
-            await transport.receive()
+class LosesWhatItTook(Wrapped):
+    async def receive(self) -> str | bytes:
+        message = await self.inner.receive()
+        await trio.lowlevel.checkpoint()
+        return message
 
 
-async def test_a_cancelled_close_closes(connect: Echo) -> None:
-    """A cancelled close raises `Cancelled` and has closed by force."""
-    async with connect() as (transport, _):
-        with trio.CancelScope() as scope:
-            scope.cancel(reason="no time for manners")
-            await transport.aclose()
-        assert scope.cancelled_caught
-        with pytest.raises(ConnectionLost):
-            await transport.receive()
+class KnowsNoJson(Wrapped):
+    async def send(self, message: str) -> None:
+        await self.inner.send(message.replace("\N{LINE SEPARATOR}", "\n"))
 
 
-async def test_one_receiver(connect: Echo) -> None:
-    """A second task in receive gets `BusyResourceError`, and the first goes on."""
-    answers: list[str | bytes] = []
-
-    async def receive(transport: Transport) -> None:
-        answers.append(await transport.receive())
-
-    async with connect() as (transport, _), trio.open_nursery() as nursery:
-        nursery.start_soon(receive, transport)
-        await trio.testing.wait_all_tasks_blocked()
-        with pytest.raises(trio.BusyResourceError):
-            await transport.receive()
-        await transport.send("{}")
-    assert answers == ["{}"]
+class TellsNothing(Wrapped):
+    async def receive(self) -> str | bytes:
+        try:
+            return await self.inner.receive()
+        except ConnectionLost:
+            return ""
 
 
-async def test_the_peers_sudden_end(connect: Echo) -> None:
-    """When the peer vanishes, receive raises `ConnectionLost`, again and again, and send soon does."""
-    async with connect() as (transport, end_peer):
-        await transport.send("{}")
-        await transport.receive()
-        end_peer()
-        for _ in range(2):
-            with pytest.raises(ConnectionLost):
-                await transport.receive()
-        with pytest.raises(ConnectionLost):
-            await transport.send("{}")
+class RaisesTriosOwn(Wrapped):
+    async def send(self, message: str) -> None:
+        try:
+            await self.inner.send(message)
+        except ConnectionLost:
+            raise trio.ClosedResourceError from None
 
 
-async def test_send_and_receive_are_checkpoints(connect: Echo) -> None:
-    """Every public method is a checkpoint also when it succeeds at once."""
-    async with connect() as (transport, _):
-        with trio.testing.assert_checkpoints():
-            await transport.send("{}")
-        with trio.testing.assert_checkpoints():
-            await transport.receive()
+class StaysPolite(Wrapped):
+    async def aclose(self) -> None:
+        with shielded(0.5):
+            await trio.sleep(0.5)
+        await self.inner.aclose()
+
+
+class StaysOpen(Wrapped):
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+BROKEN: list[tuple[Callable[[Transport], Transport], str, str]] = [
+    (LosesWhatItTook, "cancelled_at_delivery", "receive did not end within"),
+    (KnowsNoJson, "every_character", "came back as"),
+    (TellsNothing, "sudden_end", "receive after the peer's end returned '': it must raise ConnectionLost"),
+    (RaisesTriosOwn, "after_close", "send after aclose raised ClosedResourceError"),
+    (StaysPolite, "a_cancelled_close", "aclose in a cancelled scope did not end within 0.1 s"),
+    (StaysOpen, "after_close", "send after aclose returned None: it must raise ConnectionLost"),
+]
+
+
+@pytest.mark.parametrize(("transport", "law", "said"), BROKEN)
+def test_the_kit_names_the_law_that_is_broken(transport: Callable[[Transport], Transport], law: str, said: str) -> None:
+    """Each planted fault fails the test of its law, with what is wrong and the law itself, in words."""
+
+    class Contract(TransportContract):
+        leaves = 0.1
+
+        def clock(self) -> trio.testing.MockClock:
+            return trio.testing.MockClock(autojump_threshold=0)
+
+        @asynccontextmanager
+        async def connect(self) -> AsyncIterator[tuple[Transport, Callable[[], object]]]:
+            async with over_memory() as (inner, end_peer):
+                yield transport(inner), end_peer
+
+    [name] = [name for name in dir(Contract) if name.startswith("test_") and law in name]
+    with pytest.raises(AssertionError) as caught:
+        getattr(Contract(), name)()
+    message, _, cited = str(caught.value).partition("\nThe law: ")
+    assert said in message
+    assert str(getattr(Contract, name).__doc__) == cited
+
+
+# -- what only some have -------------------------------------------------------
 
 
 async def test_memory_works_in_virtual_time(autojump_clock: trio.testing.MockClock) -> None:

@@ -12,6 +12,7 @@ from ._script import STEPS, WILD
 from ._scripted_agent import ScriptedAgent
 from .contract import RuntimeContract
 from .fake import FakeCall, FakeHandle, FakeRuntime, Hang, Raise, Run, Sleep, Swallow
+from .transport_contract import TransportContract
 
 __all__ = [
     "STEPS",
@@ -27,5 +28,6 @@ __all__ = [
     "ScriptedAgent",
     "Sleep",
     "Swallow",
+    "TransportContract",
     "dial_agent",
 ]

@@ -1,0 +1,160 @@
+"""What contracts have in common: each law is a Trio run of its own, and what breaks it is told with the law."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+from unittest import SkipTest
+
+import trio
+
+from .._errors import AcpError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+T = TypeVar("T")
+C = TypeVar("C", bound="Contract")
+
+
+class LawBroken(AssertionError):
+    """What was tested breaks a law; the message says how, and cites the law."""
+
+
+class Contract:
+    """Laws as tests that need no plugin of the test runner: a subclass says what they are for.
+
+    Attributes:
+        seconds: How long one step may take.
+        leaves: Seconds in which a call that was cancelled must have ended.
+    """
+
+    seconds: float = 5.0
+    leaves: float = 1.0
+
+    def clock(self) -> trio.abc.Clock | None:
+        """Return the clock of one test; None, real time, unless there is nothing real to wait for."""
+        return None
+
+    @asynccontextmanager
+    async def backend(self) -> AsyncIterator[None]:
+        """Have whatever is connected to, such as a server, for the time of one test; here nothing.
+
+        If cancelled, it is gone all the same.
+        """
+        yield
+
+    async def _step(
+        self,
+        what: str,
+        async_fn: Callable[..., Awaitable[T]],
+        *args: object,
+        seconds: float | None = None,
+        expects: tuple[type[Exception], ...] = (),
+    ) -> T:
+        """Return what a call returns in time; it may raise what is expected, and nothing else."""
+        patience = self.seconds if seconds is None else seconds
+        deadline = trio.current_time() + patience
+        try:
+            with trio.move_on_at(deadline):
+                value = await async_fn(*args)
+                if trio.current_time() <= deadline:  # what resists cancellation may come back all the same
+                    return value
+        except Exception as error:
+            if isinstance(error, (LawBroken, *expects)):
+                raise
+            raise LawBroken(f"{what} raised {error!r}") from error
+        raise LawBroken(f"{what} did not end within {patience:g} s")
+
+
+def law(async_fn: Callable[[C], Awaitable[None]]) -> Callable[[C], None]:
+    """Make a test of an async method, whose docstring is the law.
+
+    The test fails with one exception, which cites the law, also if a nursery raised a group.
+    It fails, too, if a task or a process is left.
+    """
+
+    async def run(contract: C) -> None:
+        children = _children()
+        async with contract.backend():
+            before = trio.lowlevel.current_statistics().tasks_living
+            await async_fn(contract)
+            left = trio.lowlevel.current_statistics().tasks_living - before
+            demand(left == 0, f"{left} tasks are left at the end")
+        orphans = _children() - children
+        demand(not orphans, f"processes are left at the end: {', '.join(sorted(orphans))}")
+
+    def test(contract: C) -> None:
+        __tracebackhide__ = True  # what is worth reading is the cause
+        try:
+            trio.run(run, contract, clock=contract.clock())
+        except Exception as error:  # noqa: BLE001 - whatever was raised, it is told with the law
+            faults = list(_leaves(error))
+            raise _verdict(faults, test.__doc__ or "") from (faults[0] if len(faults) == 1 else error)
+
+    for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+        setattr(test, name, getattr(async_fn, name))
+    return test
+
+
+def demand(is_so: bool, otherwise: str) -> None:
+    """Raise `LawBroken` with these words unless it is so; unlike ``assert``, also under ``python -O``.
+
+    Raises:
+        LawBroken: it is not so.
+    """
+    if not is_so:
+        raise LawBroken(otherwise)
+
+
+async def already_cancelled(async_fn: Callable[[], Awaitable[object]]) -> bool:
+    """Call within a scope that is cancelled already; return whether `Cancelled` came out.
+
+    What is ours may be raised all the same.  If cancelled from outside, so is the call.
+    """
+    with trio.CancelScope() as scope:
+        scope.cancel(reason="test")
+        with suppress(AcpError):
+            await async_fn()
+    return scope.cancelled_caught
+
+
+def undeclared(what: str) -> NoReturn:
+    """Skip the test: it is about something that the subclass did not declare.
+
+    Raises:
+        unittest.SkipTest: always.
+    """
+    raise SkipTest(f"{what} is not declared")
+
+
+def _verdict(faults: list[BaseException], law: str) -> Exception:
+    """Return the one exception that tells of all that was raised."""
+    for fault in faults:
+        if isinstance(fault, SkipTest):
+            return fault
+    broken = next((str(fault) for fault in faults if isinstance(fault, LawBroken)), None)
+    said = broken or f"there was {faults[0]!r}, unexpectedly"
+    summary = " ".join(law.partition("\n\n")[0].split())
+    return LawBroken(f"{said}\nThe law: {summary}")
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
+
+
+def _children() -> set[str]:
+    """Return the ids of our child processes, as far as the system tells."""
+    return {pid for task in Path("/proc/self/task").glob("*/children") for pid in _words(task)}
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text("ascii").split()
+    except OSError:  # a thread that has just ended
+        return []
