@@ -33,7 +33,7 @@ class RuntimeContract(RuntimeSteps):
                 return MyRuntime()
 
     They need no plugin of the test runner.  Every method that tests is a Trio
-    run of its own, and raises `SkipTest` if it is about what is not declared
+    run of its own, and raises ``unittest.SkipTest`` if it is about what is not declared
     here, or an `AssertionError`, which cites the law.
 
     Attributes:
