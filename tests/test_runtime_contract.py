@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_acp import AcpRuntime, ConnectionLost, TextDelta
+from trio_acp import AcpRuntime, BackendUnavailable, ConnectionLost, TextDelta
 from trio_acp._service import shielded
 from trio_acp.abc import Capabilities, Done
 from trio_acp.testing import FakeRuntime, Hang, Raise, RuntimeContract, ScriptedAgent, Sleep, Swallow, dial_agent
@@ -21,7 +21,7 @@ from trio_acp.transports import dial_stdio
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from trio_acp.abc import EnsureRequest, EventSink, Handle, Runtime, TurnRequest
+    from trio_acp.abc import EnsureRequest, EventSink, Handle, Runtime, Transport, TurnRequest
     from trio_acp.testing.fake import Step
 
 AGENT = [sys.executable, "-m", "trio_acp.testing.agent"]
@@ -38,6 +38,13 @@ def script(request: TurnRequest) -> list[Step]:
     return [TextDelta("x"), *last.get(text_of(request), [])]
 
 
+class HangsUp:
+    """An agent that is never there for long."""
+
+    async def serve(self, transport: Transport) -> None:
+        await transport.aclose()
+
+
 class TestFake(RuntimeContract):
     faulty = ("fail",)
     resumes = True
@@ -48,6 +55,9 @@ class TestFake(RuntimeContract):
     def make_runtime(self) -> Runtime:
         self.runtime = FakeRuntime(script)
         return self.runtime
+
+    def make_unreachable(self) -> Runtime:
+        return FakeRuntime(ensure=[Raise(BackendUnavailable("it is away"))])
 
     def stops_seen(self) -> int:
         return self.runtime.names().count("cancel")
@@ -65,6 +75,9 @@ class TestScriptedAgent(RuntimeContract):
     def make_runtime(self) -> Runtime:
         self.agent = ScriptedAgent()
         return AcpRuntime(dial_agent(self.agent))
+
+    def make_unreachable(self) -> Runtime:
+        return AcpRuntime(dial_agent(HangsUp()))
 
     def stops_seen(self) -> int:
         return [received.method for received in self.agent.log].count("session/cancel")
@@ -210,6 +223,13 @@ class LeavesSlowly(FakeRuntime):
             await trio.sleep(60.0)
 
 
+class LeavesSlowlyIfCancelled(FakeRuntime):
+    async def __aexit__(self, *_: object) -> None:
+        if trio.current_effective_deadline() < trio.current_time():
+            with shielded(40.0):
+                await trio.sleep(40.0)
+
+
 def resists(request: TurnRequest) -> list[Step]:
     return [TextDelta("x"), *([Swallow(20.0)] if text_of(request) == "work" else [])]
 
@@ -258,6 +278,7 @@ BROKEN = [
     (SpeaksLate(script), "is_cancelled_ends", "an event came after run_turn had been cancelled"),
     (ClosesInItsOwnTime(script), "cancelled_before_it_begins", "close in a cancelled scope"),
     (LeavesSlowly(script), "leaving_releases", "leaving the runtime took 60.0 s"),
+    (LeavesSlowlyIfCancelled(script), "leaving_releases", "leaving the runtime took 40.0 s"),
     (FakeRuntime(script, offers=Capabilities()), "not_offered", "is not offered, and was accepted"),
     (FakeRuntime(resists, cancel=[Sleep(60)]), "exceeds_its_deadline", "did not stop within"),
     (FakeRuntime([TextDelta("x")]), "exceeds_its_deadline", "ended by itself"),

@@ -54,6 +54,7 @@ class Contract:
         expects: tuple[type[Exception], ...] = (),
     ) -> T:
         """Return what a call returns in time; it may raise what is expected, and nothing else."""
+        __tracebackhide__ = True
         patience = self.seconds if seconds is None else seconds
         deadline = trio.current_time() + patience
         try:
@@ -90,8 +91,8 @@ def law(async_fn: Callable[[C], Awaitable[None]]) -> Callable[[C], None]:
         try:
             trio.run(run, contract, clock=contract.clock())
         except Exception as error:  # noqa: BLE001 - whatever was raised, it is told with the law
-            faults = list(_leaves(error))
-            raise _verdict(faults, test.__doc__ or "") from (faults[0] if len(faults) == 1 else error)
+            verdict, cause = _verdict(error, test.__doc__ or "")
+            raise verdict from cause
 
     for name in ("__name__", "__qualname__", "__module__", "__doc__"):
         setattr(test, name, getattr(async_fn, name))
@@ -129,15 +130,19 @@ def undeclared(what: str) -> NoReturn:
     raise SkipTest(f"{what} is not declared")
 
 
-def _verdict(faults: list[BaseException], law: str) -> Exception:
-    """Return the one exception that tells of all that was raised."""
+def _verdict(error: Exception, law: str) -> tuple[Exception, BaseException | None]:
+    """Return the one exception that tells of all that was raised, and what else is worth reading."""
+    faults = list(_leaves(error))
+    said = f"there was {faults[0]!r}, unexpectedly"
+    cause: BaseException | None = faults[0] if len(faults) == 1 else error
     for fault in faults:
         if isinstance(fault, SkipTest):
-            return fault
-    broken = next((str(fault) for fault in faults if isinstance(fault, LawBroken)), None)
-    said = broken or f"there was {faults[0]!r}, unexpectedly"
+            return fault, None
+        if isinstance(fault, LawBroken):
+            said, cause = str(fault), fault.__cause__
+            break
     summary = " ".join(law.partition("\n\n")[0].split())
-    return LawBroken(f"{said}\nThe law: {summary}")
+    return LawBroken(f"{said}\nThe law: {summary}"), cause
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -53,11 +53,14 @@ class RuntimeSteps(Contract):
     async def _entered(self, runtime: Runtime | None = None) -> AsyncIterator[Runtime]:
         """Enter a runtime, and leave it in time, also if the block is cancelled."""
         runtime = runtime or self.make_runtime()
-        async with runtime:
-            yield runtime
-            left_at = trio.current_time()
-        spent = trio.current_time() - left_at
-        demand(spent <= self.seconds, f"leaving the runtime took {spent:.1f} s, more than {self.seconds:g} s")
+        left_at: float | None = None
+        try:
+            async with runtime:
+                yield runtime
+                left_at = trio.current_time()
+        finally:
+            spent = 0.0 if left_at is None else trio.current_time() - left_at
+            demand(spent <= self.seconds, f"leaving the runtime took {spent:.1f} s, more than {self.seconds:g} s")
 
     async def _open(
         self,
