@@ -1,4 +1,4 @@
-"""trio_acp in memory: ``python -m benchmarks.memory.ours SIZES [sqlite|instrument]`` prints what was measured."""
+"""trio_acp in memory: ``python -m benchmarks.memory.ours SIZES [sqlite|instrument|turns]`` prints what was measured."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ async def measure_idle(sizes: Sizes) -> dict[str, float]:
 
 
 async def measure(sizes: Sizes, variant: str) -> dict[str, float]:
-    """Measure everything; of a variant, what a turn costs."""
+    """Measure everything; of a variant, what a turn costs (``turns`` is none but that)."""
     found = await measure_turns(sizes, variant)
     if not variant:
         for each in (measure_many, measure_cancel, measure_idle, measure_patience):

@@ -83,10 +83,10 @@ async def drive(client: Client, sizes: Sizes, *, secure: bool) -> dict[str, floa
     found: dict[str, float] = {}
     connection = await client.connect()
     session = await client.new_session(connection)
-    found |= await _alone(client, session, sizes, "wire")
+    found |= await alone(client, session, sizes, "wire")
     if secure:
         over_tls = await client.new_session(await client.connect(secure=True))
-        found |= await _alone(client, over_tls, sizes, "tls")
+        found |= await alone(client, over_tls, sizes, "tls")
     sessions = [session, *[await client.new_session(connection) for _ in range(sizes.crowd_wire - 1)]]
     found |= await _crowd(client, sessions, sizes, "one")
     apart = [await client.new_session(await client.connect()) for _ in range(sizes.crowd_wire)]
@@ -101,7 +101,7 @@ async def drive(client: Client, sizes: Sizes, *, secure: bool) -> dict[str, floa
     return found
 
 
-async def _alone(client: Client, session: Any, sizes: Sizes, prefix: str) -> dict[str, float]:
+async def alone(client: Client, session: Any, sizes: Sizes, prefix: str) -> dict[str, float]:
     """Measure one session: turns of 10 updates, one after the other, and two long prompts."""
     found: dict[str, float] = {}
     await turns(client, session, max(1, sizes.wire_turns // 10), 10)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from ..sizes import Sizes, load
-from .driver import Address, Client, drive, watch_stall
+from .driver import Address, Client, alone, drive, watch_stall
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Task:
     """What a client is asked to do.
 
     Attributes:
-        what: ``all``, or ``stall``, for which a process of its own is needed.
+        what: ``all``; or ``alone``, one session only; or ``stall``, for which a process of its own is needed.
         option: What the side adds: the engine of trio_acp.
     """
 
@@ -32,6 +32,8 @@ class Task:
         """Do it."""
         if self.what == "stall":
             return await watch_stall(client, self.sizes)
+        if self.what == "alone":
+            return await alone(client, await client.new_session(await client.connect()), self.sizes, "wire")
         return await drive(client, self.sizes, secure=self.address.secure is not None)
 
 
