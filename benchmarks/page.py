@@ -32,10 +32,10 @@ def _targets(results: Results) -> str:
     for target in TARGETS:
         reached = target.reached(results)
         bound = "≥" if target.least else "≤"
-        shown = "–" if reached is None else _bound(reached, target)
+        shown = "-" if reached is None else _bound(reached, target)
         limits = f"{bound} {_bound(target.must, target)}", f"{bound} {_bound(target.moonshot, target)}"
         rows.append([target.what, target.against or "", shown, *limits, target.verdict(reached)])
-    return _aligned(["what", "against", "reached", "must", "moonshot", "verdict"], rows)
+    return _aligned(["what", "÷ what", "reached", "must", "moonshot", "verdict"], rows)
 
 
 def _bound(value: float, target: Target) -> str:
@@ -63,6 +63,9 @@ def _table(results: Results, name: str, rows: Sequence[Measure], columns: Sequen
 def _aligned(head: list[str], rows: Iterable[list[str]]) -> str:
     everything = [head, *rows]
     widths = [max(len(row[n]) for row in everything) for n in range(len(head))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in everything]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in everything
+    ]
     rule = "| " + " | ".join("-" * width for width in widths) + " |"
     return "\n".join([lines[0], rule, *lines[1:]])

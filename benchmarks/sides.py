@@ -23,6 +23,9 @@ SDK: Final = "Python SDK"
 TYPESCRIPT: Final = "TypeScript SDK"
 RAW: Final = "raw trio-websocket"
 
+USE: Final = "from trio_acp import AcpRuntime, open_session_manager; AcpRuntime.websocket('ws://127.0.0.1:9/')"
+"""What of us is imported once a client over WebSocket begins."""
+
 Table: TypeAlias = Literal["In memory", "Over WebSocket", "Start"]
 
 
@@ -93,11 +96,12 @@ def sides(peers: Peers, sizes: Sizes) -> list[Side]:
         script = (node, str(HERE / "wire" / "typescript.mjs"))
         found += _wire(TYPESCRIPT, script, sizes, str(peers.typescript))
     found += _wire(RAW, _module(sys.executable, "wire.raw"), sizes, stall=False)
-    found.append(Side(OURS, "Start", _module(sys.executable, "startup"), ("trio_acp",)))
-    found.append(Side("trio", "Start", _module(sys.executable, "startup"), ("trio",)))
+    start = _module(sys.executable, "startup")
+    found.append(Side(OURS, "Start", start, ("import trio_acp", USE)))
+    found.append(Side("trio", "Start", start, ("import trio", "pass")))
     if peers.sdk_python:
-        found.append(Side(SDK, "Start", _module(peers.sdk_python, "startup"), ("acp",)))
-    for version, python in peers.pythons.items():
+        found.append(Side(SDK, "Start", _module(peers.sdk_python, "startup"), ("import acp", "import acp.ws")))
+    for version, python in peers.pythons.items() if sizes.elsewhere else ():
         name = f"{OURS}, Python {version}"
         found.append(Side(name, "In memory", _module(python, "memory.ours"), ("turns",)))
         found.append(Side(name, "Over WebSocket", _module(python, "wire.ours"), ("alone",), wire=True))

@@ -31,6 +31,7 @@ class Sizes:
         growth_turns: Turns in all at each of these numbers, at least.
         flood: Updates of 1 KiB that a consumer is sent that takes none; 0 leaves it out.
         stall: Seconds for which it is watched.
+        elsewhere: Whether other versions of Python are measured too.
     """
 
     rounds: int
@@ -49,6 +50,7 @@ class Sizes:
     growth_turns: int
     flood: int
     stall: float
+    elsewhere: bool
 
     def dump(self) -> str:
         """Return it as JSON."""
@@ -78,25 +80,27 @@ FULL: Final = Sizes(
     growth_turns=1000,
     flood=200_000,
     stall=8.0,
+    elsewhere=True,
 )
 
 QUICK: Final = Sizes(
     rounds=5,
     batches=3,
-    turns=200,
-    crowd=1000,
-    events=100_000,
-    cancels=100,
-    idle=2000,
+    turns=100,
+    crowd=500,
+    events=50_000,
+    cancels=50,
+    idle=500,
     patience=0.0,
-    wire_turns=200,
-    updates=10_000,
-    crowd_wire=100,
-    crowd_turns=3,
-    growth=(1, 100, 1000),
-    growth_turns=200,
+    wire_turns=100,
+    updates=5000,
+    crowd_wire=50,
+    crowd_turns=2,
+    growth=(1, 100),
+    growth_turns=100,
     flood=0,
     stall=0.0,
+    elsewhere=False,
 )
 
 TINY: Final = Sizes(
@@ -116,5 +120,6 @@ TINY: Final = Sizes(
     growth_turns=2,
     flood=10,
     stall=0.01,
+    elsewhere=True,
 )
 """Enough to see that every row comes out, and nothing of what it says."""

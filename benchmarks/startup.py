@@ -1,4 +1,7 @@
-"""What importing a library costs: ``python -m benchmarks.startup SIZES MODULE`` prints seconds and memory.
+"""What a library's start costs: ``python -m benchmarks.startup SIZES IMPORT USE`` prints seconds and memory.
+
+IMPORT is a statement; USE is one that takes what is then left to import for a client over WebSocket, since a
+library may put that off.
 
 Only the standard library is used, as in `sizes`.
 """
@@ -17,27 +20,30 @@ import sys, time
 def resident():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS")) / 1024
 before, begun = resident(), time.process_time()
-__import__(sys.argv[1])
-print(time.process_time() - begun, resident() - before)
+exec(sys.argv[1])
+imported = time.process_time() - begun
+exec(sys.argv[2])
+print(imported, time.process_time() - begun, resident() - before)
 """
 
 
-def once(module: str) -> tuple[float, float]:
-    """Import a module in a fresh interpreter; return the processor's seconds, and the memory in MiB."""
-    done = subprocess.run([sys.executable, "-c", _ONE, module], capture_output=True, text=True, check=True)
-    seconds, memory = map(float, done.stdout.split())
-    return seconds, memory
+def once(statement: str, use: str) -> tuple[float, float, float]:
+    """Start in a fresh interpreter; return the processor's seconds of either statement, and the memory in MiB."""
+    done = subprocess.run([sys.executable, "-c", _ONE, statement, use], capture_output=True, text=True, check=True)
+    imported, used, memory = map(float, done.stdout.split())
+    return imported, used, memory
 
 
-def main(sizes: str, module: str) -> None:
+def main(sizes: str, statement: str, use: str) -> None:
     """Measure, print."""
-    once(module)  # which compiles it, if nobody did before
-    took = [once(module) for _ in range(load(sizes).batches)]
+    once(statement, use)  # which compiles what is imported, if nobody did before
+    imported, used, memory = zip(*(once(statement, use) for _ in range(load(sizes).batches)), strict=True)
     found = {
-        "import": statistics.median(seconds for seconds, _ in took) * 1e3,
-        "import_memory": statistics.median(memory for _, memory in took),
+        "import": statistics.median(imported) * 1e3,
+        "import_used": statistics.median(used) * 1e3,
+        "import_memory": statistics.median(memory),
     }
-    print(json.dumps({"about": f"import {module}", "found": found}))
+    print(json.dumps({"about": f"{statement}; {use}", "found": found}))
 
 
 if __name__ == "__main__":

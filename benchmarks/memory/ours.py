@@ -184,7 +184,6 @@ async def measure_idle(sizes: Sizes) -> dict[str, float]:
         for n in range(sizes.idle):
             session = await manager.start_session(f"agent:bench:acp:idle-{n}", agent="bench")
             await turns(session, 1, 1)
-        del session
         gc.collect()
         after, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()

@@ -20,7 +20,7 @@ PIECE: Final = 250
 
 
 class Prepared(Runtime):
-    """Sends as many events as the prompt says, all made before; unlike `FakeRuntime` it keeps no record of its calls."""
+    """Sends as many events as the prompt says, all made before; unlike `FakeRuntime` it records nothing."""
 
     tells_ids = False
 

@@ -160,8 +160,8 @@ async def serve(certificate: list[str]) -> None:
     loop = asyncio.get_running_loop()
     contexts: dict[str, ssl.SSLContext | None] = {"ws": None}
     if certificate:
-        contexts["wss"] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        contexts["wss"].load_cert_chain(*certificate)
+        secure = contexts["wss"] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        secure.load_cert_chain(*certificate)
     ports = {}
     for scheme, context in contexts.items():
         server = await loop.create_server(Agent, "127.0.0.1", 0, ssl=context, backlog=1000)

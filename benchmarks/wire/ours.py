@@ -20,9 +20,10 @@ from .driver import Address, Client, turns
 from .entry import Task, parse, tell
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
-    from trio_acp import Session
+    from trio_acp import AcpRuntime, Session
 
     from .driver import Call
 
@@ -35,8 +36,8 @@ class Ours(Client):
 
     def __init__(self, address: Address, connections: int, engine: str) -> None:
         options: dict[str, Any] = {"engine": engine} if engine else {}
-        websocket = partial(trio_acp.AcpRuntime.websocket, **options)
-        self._secure = {}
+        websocket: Callable[..., AcpRuntime] = partial(trio_acp.AcpRuntime.websocket, **options)
+        self._secure: dict[str, AcpRuntime] = {}
         if address.secure is not None:
             context = ssl.create_default_context(cafile=address.authority)
             self._secure = {"secure": websocket(address.secure, ssl_context=context)}
