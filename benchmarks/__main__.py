@@ -22,7 +22,13 @@ _SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_const", dest="size", const="quick", help="a look, for a minute; two if all peers are in the cache")
+    size.add_argument(
+        "--quick",
+        action="store_const",
+        dest="size",
+        const="quick",
+        help="a look, for a minute; two if all peers are in the cache",
+    )
     size.add_argument("--tiny", action="store_const", dest="size", const="tiny", help="once through; says nothing")
     parser.add_argument("--rounds", type=int, metavar="N", help="how often the sides take turns")
     parser.add_argument("--only", metavar="TEXT", action="append", help="only sides whose name or table has this text")

@@ -15,12 +15,18 @@ if TYPE_CHECKING:
     from .sizes import Sizes
 
 
+UPDATES_A_SECOND = 50
+"""What a busy session gets."""
+
+
 def page(results: Results, sizes: Sizes, title: str) -> str:
     """Return everything: what is to be reached, then every value beside its ratio to our first column."""
     parts = [f"# {title}", _targets(results)]
     for name, rows in tables(sizes).items():
         if columns := list(results.values.get(name, {})):
             parts += [f"## {name}", _table(results, name, rows, columns)]
+            if name == "Over WebSocket":
+                parts.append(_carried(results, max(sizes.growth)))
     if results.absent:
         parts += ["## Not measured", "\n".join(f"- {name}: {why}" for name, why in results.absent.items())]
     parts += ["## Versions", "\n".join(f"- {name}: {about}" for name, about in results.about.items())]
@@ -58,6 +64,16 @@ def _table(results: Results, name: str, rows: Sequence[Measure], columns: Sequen
             lines.append([f"{row.title}, {row.unit}".removesuffix(", "), *cells])
     said = f"In brackets: {first} ÷ that."
     return f"{said}\n\n{_aligned(['', *columns], lines)}"
+
+
+def _carried(results: Results, count: int) -> str:
+    """Say how many busy sessions a processor can serve, from what an update costs at the largest crowd."""
+    said = []
+    for column in results.values["Over WebSocket"]:
+        cost = results.median("Over WebSocket", column, f"wire_grow_{count}")
+        if cost:
+            said.append(f"{column} {1e6 / cost / UPDATES_A_SECOND:,.0f}")
+    return f"Sessions that one processor carries at {UPDATES_A_SECOND} updates/s each: {'; '.join(said)}."
 
 
 def _aligned(head: list[str], rows: Iterable[list[str]]) -> str:

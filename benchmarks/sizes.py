@@ -118,8 +118,8 @@ TINY: Final = Sizes(
     crowd_turns=2,
     growth=(1, 2),
     growth_turns=2,
-    flood=10,
-    stall=0.01,
+    flood=5000,  # more than may wait for a consumer
+    stall=0.5,
     elsewhere=True,
 )
 """Enough to see that every row comes out, and nothing of what it says."""
