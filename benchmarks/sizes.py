@@ -119,7 +119,7 @@ TINY: Final = Sizes(
     growth=(1, 2),
     growth_turns=2,
     flood=5000,  # more than may wait for a consumer
-    stall=0.5,
+    stall=2.0,
     elsewhere=True,
 )
 """Enough to see that every row comes out, and nothing of what it says."""
