@@ -99,7 +99,7 @@ def compare(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure what turns and updates cost beside the peers, which are installed into a cache; half an hour.
+    """Measure what turns and updates cost beside the peers, which are installed into a cache; about an hour.
 
     ``python -m benchmarks --quick`` is a look that installs nothing.
     """
