@@ -107,7 +107,7 @@ def run(side: Side, sizes: Sizes, address: str) -> dict[str, dict[str, float]]:
             raise RuntimeError(f"it took more than {LIMIT:g} seconds") from None
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"about"')]
     if done.returncode != 0 or not lines:
-        raise RuntimeError(f"exit {done.returncode}: {done.stderr.strip()[-2000:]}")
+        raise RuntimeError(f"exit {done.returncode}: {done.stderr.strip()[-1000:]}")
     told: dict[str, dict[str, float]] = json.loads(lines[-1])
     return told
 

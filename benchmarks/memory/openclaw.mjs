@@ -206,7 +206,9 @@ if (sizes.patience >= 1) {
       found[`patience_${mode}`] = (performance.now() - begun) / 1e3;
     });
   };
+  const alive = setInterval(() => {}, 1e3); // its own timers do not keep Node from ending
   await Promise.all([giveUp("persistent"), giveUp("oneshot")]);
+  clearInterval(alive);
 }
 
 tell(`openclaw ${version}, Node ${process.versions.node}`, found);
