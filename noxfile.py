@@ -106,6 +106,16 @@ def compare(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Measure what turns and updates cost beside the peers, which are installed into a cache; about an hour.
+
+    ``python -m benchmarks --quick`` is a look that installs nothing.
+    """
+    session.install("-e", ".", "trustme>=1.2", "websockets", "msgspec")
+    session.run("python", "-m", "benchmarks", "--install", *session.posargs)
+
+
+@nox.session
 def guarantees(session: nox.Session) -> None:
     """Explore all built-in scenarios as deeply as can be, for hours, and write docs/guarantees.md.
 
