@@ -111,7 +111,7 @@ def bench(session: nox.Session) -> None:
 
     ``python -m benchmarks --quick`` is a look that installs nothing.
     """
-    session.install("-e", ".", "trustme>=1.2", "websockets", "msgspec")
+    session.install("-e", ".[fast]", "trustme>=1.2")
     session.run("python", "-m", "benchmarks", "--install", *session.posargs)
 
 
