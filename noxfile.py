@@ -84,6 +84,14 @@ def pictures(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into docs/_build, and check that no page is wider than a phone, if there is Chromium."""
+    session.install("-e", ".[docs,otel,prometheus]")
+    session.run("sphinx-build", "-W", "--keep-going", "-n", "-E", "-b", "html", "docs", "docs/_build", *session.posargs)
+    session.run("python", "-m", "tests.page_widths", "docs/_build")
+
+
+@nox.session
 def interop(session: nox.Session) -> None:
     """Run against agents and clients made elsewhere, which the tests install; they say which cannot be had."""
     session.install("-e", ".[tests]")

@@ -2,7 +2,8 @@
 
 Here it is a dictionary.  The manager keeps the promises about queues,
 deadlines and cancellation; an adapter says how a session is opened, how a
-turn runs, and how it is stopped.
+turn runs, and how it is stopped.  The class at the end tests that it keeps
+the rules of an adapter: ``pytest examples/custom_runtime.py``.
 """
 
 from __future__ import annotations
@@ -13,11 +14,16 @@ import trio
 
 import trio_acp
 from trio_acp.abc import Done, EnsureRequest, Handle, Runtime
+from trio_acp.testing import RuntimeContract
 
 if TYPE_CHECKING:
     from trio_acp.abc import EventSink, TurnRequest
 
-MEANINGS = {"nursery": "where Trio's tasks live", "checkpoint": "where Trio may cancel, or take another task"}
+MEANINGS = {
+    "nursery": "where Trio's tasks live",
+    "checkpoint": "where Trio may cancel, or take another task",
+    "recursion": "see recursion; " * 1000,
+}
 
 
 class Dictionary(Runtime):
@@ -55,6 +61,18 @@ class Dictionary(Runtime):
     async def close(self, handle: Handle, reason: str) -> None:
         """Release the session: there is nothing to release."""
         await trio.lowlevel.checkpoint()
+
+
+class TestDictionary(RuntimeContract):
+    """Every rule of `trio_acp.abc.Runtime`, as a test."""
+
+    quick = "nursery"
+    slow = "recursion"
+    resumes = True
+
+    def make_runtime(self) -> Runtime:
+        """Return what is tested."""
+        return Dictionary()
 
 
 async def main() -> None:

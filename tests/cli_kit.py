@@ -8,12 +8,13 @@ import os
 import shlex
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from tests.forks import Command, can_fork, fork
 from trio_acp.cli._accept import Doorkeeper
 from trio_acp.transports.stdio import dial_stdio
 
@@ -46,32 +47,67 @@ async def run_cli(
     *args: str, stdin: bytes = b"", env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
     """Run the command as a process, to its end."""
+    whole = {**os.environ, **(env or {})}
     with trio.fail_after(30):
-        return await trio.run_process(
-            [*CLI, *args],
-            stdin=stdin,
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-            env={**os.environ, **(env or {})},
-        )
+        if not can_fork(whole):
+            return await trio.run_process(
+                [*CLI, *args], stdin=stdin, capture_stdout=True, capture_stderr=True, check=False, env=whole
+            )
+        command = await fork(args, env=whole)
+        said: dict[str, bytes] = {}
+
+        async def hear(name: str, stream: trio.abc.ReceiveStream | None) -> None:
+            said[name] = await read_all(stream)
+
+        async def tell() -> None:
+            assert command.stdin is not None
+            async with command.stdin:
+                with suppress(trio.BrokenResourceError):
+                    await command.stdin.send_all(stdin)
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(tell)
+                nursery.start_soon(hear, "stdout", command.stdout)
+                nursery.start_soon(hear, "stderr", command.stderr)
+                code = await command.wait()
+        finally:
+            await ended(command)
+        return subprocess.CompletedProcess([*CLI, *args], code, said["stdout"], said["stderr"])
 
 
 @asynccontextmanager
-async def started_cli(*args: str, env: dict[str, str] | None = None) -> AsyncIterator[trio.Process]:
+async def started_cli(*args: str, env: dict[str, str] | None = None) -> AsyncIterator[trio.Process | Command]:
     """Start the command as a process, with pipes; kill it at the end if it still runs."""
-    process = await trio.lowlevel.open_process(
-        [*CLI, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **(env or {})}
-    )
+    whole = {**os.environ, **(env or {})}
+    process: trio.Process | Command
+    if can_fork(whole):
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        try:
+            process = await fork(args, env=whole, streams=(nothing, None, None))
+        finally:
+            os.close(nothing)
+    else:
+        process = await trio.lowlevel.open_process(
+            [*CLI, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=whole
+        )
     try:
         with trio.fail_after(30):
             yield process
             await trio.lowlevel.checkpoint()
     finally:
-        process.kill()
-        with trio.fail_after(10) as scope:
-            scope.shield = True
-            await process.wait()
+        await ended(process)
+
+
+async def ended(process: trio.Process | Command) -> None:
+    """Kill a process, if it still runs, and close what we have of it."""
+    process.kill()
+    with trio.fail_after(10) as scope:
+        scope.shield = True
+        await process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                await stream.aclose()
 
 
 async def read_until(stream: trio.abc.ReceiveStream | None, end: bytes) -> bytes:

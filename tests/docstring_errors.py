@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib
 import importlib.util
 import inspect
 import sys
@@ -203,7 +204,7 @@ class Code:
             found, waiting = {module}, [module]
             while waiting:
                 name = waiting.pop()
-                package = (self._modules.get(name) or sys.modules[name]).__package__
+                package = (self._modules.get(name) or importlib.import_module(name)).__package__
                 for node in ast.walk(self._trees[name]):
                     if isinstance(node, ast.ImportFrom):
                         origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)

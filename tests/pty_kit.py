@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pyte
 import trio
 
+from tests.cli_kit import CLI
+from tests.forks import Command, can_fork, fork
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -35,7 +38,7 @@ class TerminalWindow:
         self.raw = b""
         self.screen = pyte.HistoryScreen(columns, lines, history=10_000, ratio=0.5)
         self._stream = pyte.ByteStream(self.screen)
-        self.process: trio.Process | None = None
+        self.process: trio.Process | Command | None = None
         self.before: list[Any] = self.mode()
         self.resize(columns, lines)
 
@@ -120,15 +123,20 @@ async def terminal_window(
     try:
         window = TerminalWindow(master, slave, columns, lines)
         inherited = {name: value for name, value in os.environ.items() if name not in {"NO_COLOR", "LC_ALL", "LANG"}}
-        window.process = await trio.lowlevel.open_process(
-            # The terminal has to become the session's: signals of its keys go there.
-            ["setsid", "--ctty", "--wait", *argv],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env={**inherited, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **(env or {})},
-            **options,
-        )
+        whole = {**inherited, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **(env or {})}
+        if [*argv[: len(CLI)]] == CLI and can_fork(whole) and not options:
+            streams = (slave, slave, slave)
+            window.process = await fork(argv[len(CLI) :], env=whole, streams=streams, terminal=True)
+        else:
+            window.process = await trio.lowlevel.open_process(
+                # The terminal has to become the session's: signals of its keys go there.
+                ["setsid", "--ctty", "--wait", *argv],
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                env=whole,
+                **options,
+            )
         try:
             yield window
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
@@ -12,7 +12,8 @@ import trio.testing
 
 import trio_acp
 from tests.acp_kit import session_with
-from trio_acp.testing import ScriptedAgent
+from trio_acp.abc import Verdict
+from trio_acp.testing import ScriptedAgent, dial_agent
 
 if TYPE_CHECKING:
     from trio_acp.abc import Decision, PermissionRequest
@@ -90,6 +91,33 @@ async def test_a_policy_that_fails_denies(
         reply = await session.prompt("permission! Delete")
     assert trio_acp.Completed("refusal") == reply.outcome
     assert "no display" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        "yes",
+        ["allow"],
+        Verdict(decision=cast("Any", "maybe"), rule="r"),
+        Verdict(decision=cast("Any", []), rule="r"),
+    ],
+)
+async def test_a_policy_that_returns_no_decision_denies(
+    answer: Any, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is no decision denies like an exception: the log warns, the record says why, and the turn goes on."""
+    log = trio_acp.MemoryAudit()
+    runtime = trio_acp.AcpRuntime(dial_agent(ScriptedAgent()))
+    async with trio_acp.open_session_manager({"agent": runtime}, permissions=Policy(answer), audit=log) as manager:
+        session = await manager.start_session("k", agent="agent", cwd="/repo")
+        reply = await session.prompt("permission! Delete")
+    assert trio_acp.Completed("refusal") == reply.outcome
+    rule = "Policy returned no decision"
+    assert [("deny", rule)] == [(record.decision, record.rule) for record in await log.list()]
+    [warning] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert f"{rule}; permission is denied" in warning.getMessage()
+    assert repr(answer) in warning.getMessage()
 
 
 async def test_a_stopped_turn_answers_open_permissions_at_once(autojump_clock: trio.testing.MockClock) -> None:

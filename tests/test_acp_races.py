@@ -14,7 +14,8 @@ import trio_acp
 from tests.acp_kit import connections, managed, prompts, received, session_with
 from trio_acp._errors import ConnectionLost
 from trio_acp.abc import Done, EnsureRequest, TurnRequest
-from trio_acp.acp.connection import MAX_QUEUED, Connection
+from trio_acp.acp.connection import Connection
+from trio_acp.acp.outbox import MAX_QUEUED
 from trio_acp.acp.schema import PromptRequest
 from trio_acp.testing import ScriptedAgent, dial_agent
 from trio_acp.transports import memory_transport_pair

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import trio
 import trio.testing
 
 import trio_acp
 from tests.acp_kit import connections, managed, prompts, received, session_with
+from trio_acp._tool_calls import MAX_TOOL_CALLS, ToolCalls
 from trio_acp.testing import WILD, ScriptedAgent
 
 pytestmark = pytest.mark.concurrency
@@ -233,3 +236,31 @@ async def test_prompt_never_fails_for_the_size_of_the_reply(autojump_clock: trio
     async with session_with(ScriptedAgent(), settings=trio_acp.Settings(max_buffered=1000)) as session:
         reply = await session.prompt("wide 100 1000")
     assert 100_000 == len(reply.text)
+
+
+async def test_an_agent_that_invents_tool_calls_fills_no_memory(autojump_clock: trio.testing.MockClock) -> None:
+    """Of 1,024 calls the oldest finished one is forgotten first; an update to it is an event like any other."""
+
+    def update(call: str, **members: str) -> str:
+        return f"update {json.dumps({'sessionUpdate': 'tool_call_update', 'toolCallId': call, **members})}"
+
+    steps = [update("open", title="Still open", status="in_progress")]
+    steps += [update(f"t{number}", title=f"T{number}", status="completed") for number in range(MAX_TOOL_CALLS + 5)]
+    steps += [update("t0", kind="edit"), update("open", kind="edit")]
+    async with session_with(ScriptedAgent()) as session, session.turn("\n".join(steps)) as turn:
+        events = [event async for event in turn if isinstance(event, trio_acp.ToolCall)]
+    assert len(steps) == len(events)
+    assert [("t0", "t0", "edit"), ("open", "Still open", "edit")] == [(e.id, e.title, e.kind) for e in events[-2:]]
+    assert turn.reply is not None
+    assert ["open", *(f"t{number}" for number in range(7, MAX_TOOL_CALLS + 5)), "t0"] == [
+        call.id for call in turn.reply.tool_calls
+    ]
+
+
+def test_if_no_tool_call_has_finished_the_oldest_is_forgotten() -> None:
+    """An agent that finishes nothing gains nothing by it; what changes keeps its place."""
+    calls = ToolCalls()
+    for number in range(MAX_TOOL_CALLS + 1):
+        calls.put(trio_acp.ToolCall(id=str(number), title="t"))
+        calls.put(trio_acp.ToolCall(id=str(number), title="u"))
+    assert [str(number) for number in range(1, MAX_TOOL_CALLS + 1)] == [call.id for call in calls.all()]

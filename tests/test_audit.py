@@ -23,6 +23,7 @@ from trio_acp import MemoryAudit, SQLiteAudit, StoreError
 from trio_acp._appender import Appender
 from trio_acp._audit import sha256_of
 from trio_acp.abc import AuditRecord, Instrument, PermissionPolicy, Verdict
+from trio_acp.acp.connection import Connection
 from trio_acp.testing import ScriptedAgent, dial_agent
 
 if TYPE_CHECKING:
@@ -193,6 +194,31 @@ async def test_a_question_nobody_waits_for_is_on_record(
     [record] = await log.list()
     assert "cancel" == record.decision
     assert rule in record.rule
+
+
+async def test_a_policy_that_answers_as_the_connection_ends_is_too_late(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If policy and the end of the connection come in one step, nothing was allowed: nobody can have heard it."""
+
+    class AtOnce(PermissionPolicy):
+        async def decide(self, request: PermissionRequest) -> Decision:
+            with trio.CancelScope(shield=True):
+                await released.wait()
+            return "allow"
+
+    def end_and_release(connection: Connection, tokens: tuple[Any, ...]) -> None:
+        end(connection, tokens)
+        released.set()
+
+    end = Connection._end
+    monkeypatch.setattr(Connection, "_end", end_and_release)
+    for _ in range(8):  # which of the tasks that are ready together is first, is drawn
+        released, log = trio.Event(), MemoryAudit()
+        async with audited(ScriptedAgent(), log, AtOnce()) as session:
+            with pytest.raises(trio_acp.TurnFailed):
+                await session.prompt(f"{raw(1)}\nsleep 1; close")
+        assert ["cancel"] == [record.decision for record in await log.list()]
 
 
 PIECES = st.sampled_from(
@@ -394,6 +420,54 @@ async def test_the_table_refuses_to_forget(tmp_path: Path) -> None:
         )
     async with SQLiteAudit(path) as log:
         assert (ONE,) == await log.list()
+
+
+async def test_a_retention_drops_what_is_too_old_and_nothing_else(tmp_path: Path) -> None:
+    """Older records are never shown; the first append deletes them; whoever else deletes is refused as before."""
+    path, now = tmp_path / "sessions.db", 1000.0
+    old, edge = attrs.evolve(ONE, id="old", time=899.0), attrs.evolve(ONE, id="edge", time=900.0)
+    async with SQLiteAudit(path) as log:
+        await log.append([old, edge])
+    async with SQLiteAudit(path, retention=100.0, wall_clock=lambda: now) as log:
+        assert (edge,) == await log.list()
+        with closing(sqlite3.connect(path)) as connection:
+            assert [(2,)] == connection.execute("SELECT count(*) FROM audit").fetchall()
+        await log.append([attrs.evolve(ONE, id="new", time=now)])
+        now += 3599
+        await log.append([attrs.evolve(ONE, id="newer", time=now)])
+        assert ["newer"] == [record.id for record in await log.list()]
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        kept = "SELECT id FROM audit ORDER BY number"
+        assert [("edge",), ("new",), ("newer",)] == connection.execute(kept).fetchall()
+        for statement in ("UPDATE audit SET time = 0", "DELETE FROM audit WHERE time < 901"):
+            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+                connection.execute(statement)
+    now += 1
+    async with SQLiteAudit(path, retention=100.0, wall_clock=lambda: now) as log:
+        await log.append([])
+    async with SQLiteAudit(path) as log:
+        assert ["newer"] == [record.id for record in await log.list()]
+
+
+async def test_a_sweep_that_fails_leaves_records_and_guards(tmp_path: Path) -> None:
+    """Deleting and appending are one transaction: whatever fails, the table is as it was, and refuses as before."""
+    path = tmp_path / "sessions.db"
+    async with SQLiteAudit(path) as log:
+        await log.append([ONE])
+    async with SQLiteAudit(path, retention=1.0) as log:
+        with pytest.raises(StoreError):
+            await log.append([attrs.evolve(ONE, id="2", owner=attrs.evolve(OWNER, pid=2**70))])
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            connection.execute("DELETE FROM audit")
+        assert [("1",)] == connection.execute("SELECT id FROM audit").fetchall()
+
+
+@pytest.mark.parametrize("retention", [0, -1, float("nan")])
+def test_a_retention_that_cannot_be_is_refused(retention: float, tmp_path: Path) -> None:
+    """It must be more than 0 seconds."""
+    with pytest.raises(trio_acp.InvalidOption, match="retention must be more than 0"):
+        SQLiteAudit(tmp_path / "sessions.db", retention=retention)
 
 
 async def test_what_a_file_cannot_hold_is_replaced(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.concurrency
 
-Framing: TypeAlias = Literal["websocket", "lines"]
+Framing: TypeAlias = Literal["trio-websocket", "websockets", "lines"]
 
 SEED: Final = 4
 SHARE: Final = 1 if os.environ.get("HYPOTHESIS_PROFILE") == "deep" else 9
@@ -92,15 +92,15 @@ class World:
         self.wires.append(wire)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._serve, wire, name="the agent")
-            if self.framing == "websocket":
-                async with websocket_over_stream(wire.client, "test", "/acp") as transport:
-                    yield transport
-            else:
+            if self.framing == "lines":
                 lines = LineTransport(wire.client, wire.client)
                 try:
                     yield lines
                 finally:
                     await lines.aclose()
+            else:
+                async with websocket_over_stream(wire.client, "test", "/acp", engine=self.framing) as transport:
+                    yield transport
 
     async def _serve(self, wire: ByteWire) -> None:
         """Be the agent's side of a connection, to the end of the stream: nobody hangs up for it."""
@@ -166,7 +166,7 @@ def run(framing: Framing, wire: ByteWire) -> World:
     return world
 
 
-@pytest.fixture(scope="module", params=["websocket", "lines"])
+@pytest.fixture(scope="module", params=["trio-websocket", "websockets", "lines"])
 def whole(request: pytest.FixtureRequest) -> World:
     """Return a run over a wire that holds."""
     return run(request.param, ByteWire())

@@ -41,7 +41,7 @@ async def chatting(
     env: dict[str, str] | None = None,
 ) -> AsyncIterator[TerminalWindow]:
     """Run a chat with the scripted agent until it is ready."""
-    home = {"TRIO_ACP_HOME": str(tmp_path / "home"), **(env or {})}
+    home = {"TRIO_ACP_HOME": str(tmp_path / "config"), **(env or {})}
     argv = [*CLI, "chat", "--stdio", agent, *args]
     async with terminal_window(argv, columns=columns, lines=lines, env=home) as window:
         await window.sees("ready")
@@ -220,7 +220,7 @@ async def test_closing_the_window_ends_the_chat_as_a_signal_does(tmp_path: Path)
     """Nothing can be shown any more, and that is no error: the exit code is 130, and nothing is complained of."""
     complaints, copy = tmp_path / "stderr", 'exec "$@" 2>"$0"'
     argv = ["sh", "-c", copy, str(complaints), *CLI, "chat", "--stdio", STDIO]
-    async with terminal_window(argv, env={"TRIO_ACP_HOME": str(tmp_path / "home")}) as window:
+    async with terminal_window(argv, env={"TRIO_ACP_HOME": str(tmp_path / "config")}) as window:
         await window.sees("ready")
         window.press("say now; hang\r")
         await window.sees("now\n")

@@ -52,7 +52,7 @@ REGISTRY: Final[dict[str, Any]] = {
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
     """Run the command in this process, with nothing installed, and return what it prints."""
-    monkeypatch.setenv("TRIO_ACP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TRIO_ACP_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("TRIO_ACP_CONFIG", raising=False)
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
@@ -103,10 +103,10 @@ def test_a_registry_is_imported(run: Run, tmp_path: Path) -> None:
     """A copy is kept for its owner; packages have their version, archives are listed and not run."""
     (tmp_path / "r.json").write_text(json.dumps(REGISTRY))
     install(tmp_path, "npx")
-    assert f"kept 3 agents, 1 of them only as archives, which are not run, in {tmp_path}/home/registry.json" in run(
+    assert f"kept 3 agents, 1 of them only as archives, which are not run, in {tmp_path}/config/registry.json" in run(
         "import", str(tmp_path / "r.json")
     )
-    kept = tmp_path / "home" / "registry.json"
+    kept = tmp_path / "config" / "registry.json"
     assert (0o600, 0o700) == (stat.S_IMODE(kept.stat().st_mode), stat.S_IMODE(kept.parent.stat().st_mode))
     assert [kept] == list(kept.parent.iterdir())
     rows = by_name(run("--format", "json"))
@@ -124,7 +124,7 @@ def test_a_second_import_replaces_the_first_and_a_bad_one_does_not(run: Run, tmp
     run("import", str(tmp_path / "r.json"))
     (tmp_path / "r.json").write_text(json.dumps({"agents": REGISTRY["agents"][:1]}))
     told = json.loads(run("import", str(tmp_path / "r.json"), "--format", "json"))
-    assert {"path": f"{tmp_path}/home/registry.json", "agents": 1, "archives": 0} == told
+    assert {"path": f"{tmp_path}/config/registry.json", "agents": 1, "archives": 0} == told
     (tmp_path / "r.json").write_text("{}")
     assert 2 == main(["agents", "import", str(tmp_path / "r.json")])
 
@@ -138,7 +138,7 @@ def test_what_no_program_can_be_given_is_not_imported(
     (tmp_path / "r.json").write_text(json.dumps({"agents": [agent]}))
     assert 2 == main(["agents", "import", str(tmp_path / "r.json")])
     assert f"$.agents[0].distribution.npx.{next(iter(way))}" in capfd.readouterr().err
-    assert not (tmp_path / "home").exists()
+    assert not (tmp_path / "config").exists()
 
 
 def test_built_in_agents_come_before_those_of_the_registry(run: Run, tmp_path: Path) -> None:
@@ -171,13 +171,13 @@ def test_a_registry_that_was_changed_is_nobodys_trouble_who_does_not_use_it(
     run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A built-in name is found without it; the list, and an unknown name, say what is wrong with it."""
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "registry.json").write_text("{")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "registry.json").write_text("{")
     assert 1 == main(["doctor", "--agent", "gemini"])
     assert "there is no program 'gemini'" in capfd.readouterr().out
     for args in (["agents"], ["doctor", "--agent", "zeta"]):
         assert 2 == main(args)
-        assert f"{tmp_path}/home/registry.json: it is not JSON" in capfd.readouterr().err
+        assert f"{tmp_path}/config/registry.json: it is not JSON" in capfd.readouterr().err
 
 
 def test_this_systems_archive_is_the_one_that_is_shown() -> None:

@@ -24,7 +24,7 @@ Run: TypeAlias = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Have a directory for configuration and sessions, and no other configuration."""
-    home = tmp_path / "home"
+    home = tmp_path / "config"
     home.mkdir()
     monkeypatch.setenv("TRIO_ACP_HOME", str(home))
     monkeypatch.delenv("TRIO_ACP_CONFIG", raising=False)

@@ -9,6 +9,7 @@ import signal
 import ssl
 import sys
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -29,7 +30,7 @@ OF_THE_PROTOCOL = ["capabilities", "authentication", "session/new", "session/clo
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No configuration of the user's, and a place for temporary files that can be looked through."""
-    monkeypatch.setenv("TRIO_ACP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TRIO_ACP_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("TRIO_ACP_CONFIG", raising=False)
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
@@ -90,7 +91,18 @@ async def test_an_agent_behind_a_websocket() -> None:
         line.split()[:2] for line in lines if " tls " not in line
     ]
     assert "skipped tls                       ws:// is not encrypted" in lines
+    assert any(" engine trio-websocket 0." in line for line in lines)
     assert b"sesame" not in done.stdout
+
+
+async def test_an_agent_behind_the_other_engine() -> None:
+    """The handshake tells which engine was used, and of which version."""
+    async with serving(doorkeeper()) as url:
+        steps = await check("--url", url, "--engine", "websockets", code=0)
+    assert ("websockets", version("websockets")) == (
+        steps["handshake"]["facts"]["engine"],
+        steps["handshake"]["facts"]["engine_version"],
+    )
 
 
 async def test_an_agent_behind_tls(tmp_path: Path) -> None:

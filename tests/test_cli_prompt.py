@@ -39,7 +39,7 @@ HOSTILE = (
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Run the command in this process, on the scripted agent; return its code and both outputs."""
-    monkeypatch.setenv("TRIO_ACP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TRIO_ACP_HOME", str(tmp_path / "config"))
 
     def run_it(*args: str, stdio: str = STDIO) -> tuple[int, str, str]:
         code = main(["prompt", *args, "--stdio", stdio])
@@ -243,8 +243,8 @@ def test_a_session_is_created_and_then_resumed(run: Run, tmp_path: Path) -> None
     other = run("history", "--session", "k", "--store", str(tmp_path / "s.db"), "--format", "quiet", stdio=stdio)
     assert (0, "I remember 0 earlier turns; this session is new.\n", "") == first == other
     assert (0, "I remember 1 earlier turns; this session is resumed.\n", "") == second
-    assert 0o700 == stat.S_IMODE((tmp_path / "home").stat().st_mode)
-    assert 0o600 == stat.S_IMODE((tmp_path / "home" / "sessions.db").stat().st_mode)
+    assert 0o700 == stat.S_IMODE((tmp_path / "config").stat().st_mode)
+    assert 0o600 == stat.S_IMODE((tmp_path / "config" / "sessions.db").stat().st_mode)
 
 
 def test_where_sessions_are_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -334,7 +334,7 @@ def test_the_agent_works_where_it_is_told_to(run: Run, tmp_path: Path) -> None:
     """--cwd is made absolute and given to the session."""
     code = run("hi", "--cwd", os.path.relpath(tmp_path), "--session", "k")[0]
     assert 0 == code
-    with contextlib.closing(sqlite3.connect(tmp_path / "home" / "sessions.db")) as database:
+    with contextlib.closing(sqlite3.connect(tmp_path / "config" / "sessions.db")) as database:
         assert [(str(tmp_path.resolve()),)] == database.execute("select cwd from sessions").fetchall()
 
 
@@ -413,9 +413,10 @@ async def test_a_second_signal_leaves_at_once() -> None:
         began = trio.current_time()
         process.send_signal(signal.SIGINT)
         # Two signals that come together may count as one, so it is repeated until it is heard.
-        while process.poll() is None:
+        while process.returncode is None:
             process.send_signal(signal.SIGINT)
-            await trio.sleep(0.05)
+            with trio.move_on_after(0.05):
+                await process.wait()
         assert 130 == process.returncode
         assert 1.9 > trio.current_time() - began
     for pid in pids:

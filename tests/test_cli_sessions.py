@@ -36,7 +36,7 @@ class Home:
     """A store of its own, and an agent that remembers its sessions beside it."""
 
     def __init__(self, place: Path) -> None:
-        self.store = place / "home" / "sessions.db"
+        self.store = place / "config" / "sessions.db"
         self.agent = shlex.join([*AGENT, "--state-dir", str(place / "agent")])
         self.forgetful = shlex.join([*AGENT, "--no-load", "--state-dir", str(place / "agent")])
 

@@ -262,6 +262,28 @@ async def test_a_flood_of_requests_is_bounded(tmp_path: Path) -> None:
     assert 16 == answers.count({"signal": "SIGTERM"})
 
 
+async def test_a_flood_of_tidying_up_is_bounded(tmp_path: Path) -> None:
+    """Four requests for each terminal that a session may have are open at most; one more has an error, and no task."""
+    agent = ScriptedAgent()
+    services = ClientServices(terminals=TerminalService(commands=["sh"], max_terminals=2))
+    stubborn = {"command": "sh", "args": ["-c", "trap '' TERM; echo on; while :; do sleep 0.01; done"]}
+    kill = {"jsonrpc": "2.0", "method": "terminal/kill"}
+    params = {"sessionId": "session-1", "terminalId": "terminal-1"}
+    flood = [f"raw {json.dumps({**kill, 'id': f'flood-{n}', 'params': params})}" for n in range(20)]
+    async with session_in(tmp_path, agent, services) as session:
+        await said(session, f"request terminal/create {json.dumps(stubborn)}")
+        while '"output": ""' in await said(session, LOOK):
+            pass
+        await said(session, *flood)
+        await until(lambda: 22 <= sum(entry.kind == "response" for entry in agent.log))
+        assert '"signal": "SIGKILL"' in await said(session, LOOK)
+    assert [-32603] * 12 == errors(agent)
+    refused = [
+        entry.params["message"] for entry in agent.log if isinstance(entry.params, dict) and "code" in entry.params
+    ]
+    assert {"8 requests about this session's terminals are open already"} == set(refused)
+
+
 async def test_an_agent_may_take_its_request_back(tmp_path: Path) -> None:
     """After ``$/cancel_request`` it is answered -32800, and the turn goes on."""
     agent = ScriptedAgent()

@@ -66,6 +66,7 @@ SHOWS = {
     "explore_cache.py": "",
     "explore_pool.py": "",
     "fan_out.py": "Completed: 6, failed: 1",
+    "permission_dialogs.py": "[4] closed: cancel",
     "quickstart.py": "the agent has been told to stop",
     "race.py": "the tortoise was told to stop: True",
     "stream.py": "[completed] read: Read README.md /repo/README.md",
@@ -84,3 +85,12 @@ def test_an_example_runs(example: str) -> None:
     assert (0, "") == (done.returncode, done.stderr)
     assert "Completed" in done.stdout
     assert SHOWS[example] in done.stdout
+
+
+def test_the_adapter_of_the_example_is_tested_as_it_says(tmp_path: Path) -> None:
+    """Every law of the kit holds for it, under pytest without any settings."""
+    example = tmp_path / "custom_runtime.py"
+    example.write_text((ROOT / "examples" / "custom_runtime.py").read_text())
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(example)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    assert (0, True) == (done.returncode, "9 passed" in done.stdout), done.stdout

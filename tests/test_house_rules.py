@@ -40,6 +40,7 @@ LAYERS: Final = (
             "_outcomes",
             "_records",
             "_tasks",
+            "_tool_calls",
             "_trace",
             "_transcript",
             "_service",
@@ -55,7 +56,7 @@ LAYERS: Final = (
     ("wire and stores", ("acp.", "stores")),
     ("transports", ("transports",)),
     ("client services", ("services",)),
-    ("connection", ("acp.connection", "acp.pending", "acp.rpc")),
+    ("connection", ("acp.connection", "acp.outbox", "acp.pending", "acp.rpc")),
     ("adapter", ("acp", "acp.desk", "acp.link", "acp.reopen", "acp.runtime", "acp.session")),
     (
         "policy",

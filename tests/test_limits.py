@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
 
-from trio_acp import InvalidOption, Limits, Settings
+from trio_acp import Ask, InvalidOption, Limits, MemoryLedger, Settings, SQLiteStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trio_acp.abc import Decision, PermissionRequest
 
 SECONDS = [field.name for field in attrs.fields(Limits)]
 FINITE = {"grace", "cleanup", "settle", "join"}
@@ -46,3 +51,19 @@ def test_the_defaults() -> None:
     """The numbers that the documentation gives."""
     assert (172_800, 1, 2, 60, 5, 15, 5, 0.1) == attrs.astuple(Limits())
     assert 32 == Settings().max_queued
+
+
+@pytest.mark.parametrize("wrong", ["5", True, None, 0, -1.0, math.nan])
+def test_seconds_are_numbers_wherever_they_are_given(wrong: Any, tmp_path: Path) -> None:
+    """Text that looks like one, a flag and no number at all are refused by name, as what is not above 0 is."""
+
+    async def never(_: PermissionRequest) -> Decision:
+        raise AssertionError
+
+    for make in (
+        lambda: MemoryLedger(retention=wrong),
+        lambda: SQLiteStore(tmp_path / "x.db", busy_timeout=wrong),
+        lambda: Ask(never, timeout=wrong),
+    ):
+        with pytest.raises(InvalidOption, match="seconds"):
+            make()

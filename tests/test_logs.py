@@ -319,21 +319,12 @@ def test_no_planted_secret_reaches_the_log_at_trace_level(drawn: list[tuple[dict
 
 async def told(*frames: str | bytes) -> list[str]:
     """Return what is logged of frames that arrive."""
-
-    class Frames(trio_acp.abc.Transport):
-        async def send(self, message: str) -> None:
-            raise NotImplementedError
-
-        async def receive(self) -> str | bytes:
-            return next(source)
-
-        async def aclose(self) -> None:
-            await trio.lowlevel.checkpoint()
-
-    source = iter(frames)
+    ours, theirs = memory_transport_pair()
     with kept() as log:
-        transport = logged(Frames(), lambda _: ("", ""))
-        assert list(frames) == [await transport.receive() for _ in frames]
+        transport = logged(ours, lambda _: ("", ""))
+        for frame in frames:
+            await (theirs.send(frame) if isinstance(frame, str) else theirs.send_bytes(frame))
+            assert frame == await transport.receive()
     return [record.getMessage().partition(": ")[2] for record in log.records]
 
 

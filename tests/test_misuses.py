@@ -104,13 +104,13 @@ MISUSES: Final = [
         "prompt hi",
         2,
         'say which agent: --agent NAME, --stdio "CMD ARG ..." or --url URL; '
-        "or name one under [defaults] in {tmp}/home/config.toml",
+        "or name one under [defaults] in {tmp}/config/config.toml",
     ),
     Misuse(
         "doctor",
         2,
         'say which agent: --agent NAME, --stdio "CMD ARG ..." or --url URL; '
-        "or name one under [defaults] in {tmp}/home/config.toml",
+        "or name one under [defaults] in {tmp}/config/config.toml",
     ),
     Misuse("prompt hi --agent x --stdio y", 2, "argument --stdio: not allowed with argument --agent"),
     Misuse("prompt hi --url ws://h --stdio y", 2, "argument --stdio: not allowed with argument --url"),
@@ -132,7 +132,13 @@ MISUSES: Final = [
         2,
         "--url ws://...@h/: the WebSocket URL must not hold a user name or password; pass a token file or a header",
     ),
-    Misuse("prompt hi --stdio x --token-file f", 2, "--token-file and --header need --url"),
+    Misuse("prompt hi --stdio x --token-file f", 2, "--token-file, --header and --engine need --url"),
+    Misuse("prompt hi --agent x --engine websockets", 2, "--token-file, --header and --engine need --url"),
+    Misuse(
+        "prompt hi --url ws://h --engine curl",
+        2,
+        "argument --engine: invalid choice: 'curl' (choose from 'trio-websocket', 'websockets')",
+    ),
     Misuse("prompt hi --url ws://h --header novalue", 2, "argument --header: a header is written 'Name: value'"),
     Misuse("doctor --url ws://h --ca-file f", 2, "--ca-file needs a --url that begins with wss://"),
     Misuse("doctor --url wss://h --ca-file {tmp}/f", 2, "--ca-file {tmp}/f: No such file or directory"),
@@ -242,6 +248,12 @@ MISUSES: Final = [
     ),
     config(
         "doctor",
+        "[agents.x]\nurl = 'ws://h'\nengine = 'curl'\n",
+        "agents.x.engine: engine must be trio-websocket or websockets, not 'curl'",
+    ),
+    config("doctor", "[agents.x]\nstdio = 'x'\nengine = 'websockets'\n", "agents.x.engine: it needs url"),
+    config(
+        "doctor",
         "[defaults]\nagent = 'zzz'\n",
         "defaults.agent: no agent has the name 'zzz'; \"trio-acp agents\" lists them",
     ),
@@ -298,7 +310,7 @@ MISUSES: Final = [
         Misuse(
             f"{command} nobody",
             4,
-            "there is no session 'nobody' in {tmp}/home/sessions.db",
+            "there is no session 'nobody' in {tmp}/config/sessions.db",
         )
         for command in ("sessions show", "sessions close", "sessions export", "status")
     ),
@@ -332,7 +344,7 @@ def test_a_misuse_is_told_with_what_to_do(
     misuse: Misuse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The last line on standard error is exactly this, the exit code too, and nothing is on standard output."""
-    monkeypatch.setenv("TRIO_ACP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TRIO_ACP_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("TRIO_ACP_CONFIG", raising=False)
     os.mkfifo(tmp_path / "fifo")  # stands for what is neither a file nor a directory
     for name, text in misuse.files.items():

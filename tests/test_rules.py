@@ -250,10 +250,10 @@ def test_a_rule_in_code_is_checked_as_one_in_a_file_is() -> None:
 
 async def test_dots_and_the_home_directory_in_patterns(monkeypatch: pytest.MonkeyPatch) -> None:
     """``./x`` is ``x``; ``~`` is the user's home; ``./~`` is a file of that name; and ``[`` is itself."""
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/people/me")
     for pattern, file in (
         ("./x/*", "/repo/x/a"),
-        ("~/x", "/home/me/x"),
+        ("~/x", "/people/me/x"),
         ("./~root/x", "/repo/~root/x"),
         ("a[b]/*", "/repo/a[b]/c"),
         (".", "/repo"),

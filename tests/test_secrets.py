@@ -228,7 +228,7 @@ async def test_the_commands_show_no_secret(crash: bool, tmp_path: Path, certific
         ("PGPASSWORD", "correct horse", ("correct horse",)),
         ("SHORT_SECRET", "abcdefg", ()),
         ("PEM_SECRET", "-----\nline number 1\r\n\nand number 2\n", ("line number 1", "and number 2")),
-        ("HOME", "/home/somebody", ()),
+        ("HOME", "/people/somebody", ()),
         ("PATH", "/usr/bin:/bin", ()),
     ],
 )

@@ -11,6 +11,7 @@ from tests.turn_kit import SETTINGS, AwkwardStore, one_session
 from trio_acp import (
     UNSET,
     InvalidOption,
+    MemoryStore,
     RuntimeOptions,
     StoreError,
     TurnFailed,
@@ -61,6 +62,17 @@ async def test_wrong_options_are_refused_before_anything_happens(wrong: Any, aut
         with pytest.raises(InvalidOption):
             await manager.start_session("k", options=wrong)
         assert ([], (), 0) == (runtime.names(), await manager.stored_sessions(), manager.statistics().controls)
+
+
+@pytest.mark.parametrize(("wrong", "detail"), [({"mode": "once"}, "invalid-mode"), ({"cwd": 3}, "invalid-cwd")])
+async def test_a_start_that_makes_no_sense_is_refused(wrong: Any, detail: str, autojump_clock: MockClock) -> None:
+    """There are two modes, and a directory is an absolute path; nothing is stored and nobody is asked."""
+    runtime, store = FakeRuntime(), MemoryStore()
+    async with open_session_manager({"fake": runtime}, store=store) as manager:
+        with pytest.raises(InvalidOption) as caught:
+            await manager.start_session("k", agent="fake", **wrong)
+        assert (detail, ()) == (caught.value.detail, await store.list())
+    assert [] == runtime.names()
 
 
 async def test_a_directory_option_is_where_the_session_is_opened(autojump_clock: MockClock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from trio_acp.testing import FakeRuntime
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
-    from trio_acp import SessionRecord
+    from trio_acp import Session, SessionRecord
     from trio_acp.abc import Mutate
 
 
@@ -50,6 +51,26 @@ async def test_a_turn_takes_nine_steps_and_two_writes_whatever_it_says(events: i
                 assert events == len([event async for event in turn])
         assert 2 == store.writes
     assert steps.count <= 9
+
+
+async def events_of(session: Session) -> int:
+    """Run a turn, and count its events."""
+    async with session.turn("x") as turn:
+        return len([event async for event in turn])
+
+
+async def test_a_turn_leaves_nothing_for_the_garbage_collector(autojump_clock: MockClock) -> None:
+    """Its objects do not refer to each other in cycles once it is over, so that a thousand turns cost what one does."""
+    async with one_session(FakeRuntime([TextDelta("x")])) as (_manager, session):
+        await session.prompt("warm")
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(10):
+                assert 1 == await events_of(session)
+            assert 0 == gc.collect()
+        finally:
+            gc.enable()
 
 
 async def test_an_idle_session_has_no_task(autojump_clock: MockClock) -> None:

@@ -47,7 +47,10 @@ class MemoryTranscript(Transcript):
         return tuple(entry for entry in self.entries.values() if entry.session == session)
 
     async def forget(self, session: str) -> int:
-        raise NotImplementedError
+        dropped = [place for place, entry in self.entries.items() if entry.session == session]
+        for place in dropped:
+            del self.entries[place]
+        return len({turn for turn, _ in dropped})
 
 
 @asynccontextmanager

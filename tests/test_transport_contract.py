@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 import trio
@@ -26,6 +26,9 @@ from trio_acp.transports import (
     websocket_over_stream,
     websocket_server_transport,
 )
+
+if TYPE_CHECKING:
+    from trio_acp.transports._engines import Engine
 
 pytestmark = pytest.mark.concurrency
 
@@ -81,18 +84,18 @@ async def serve_echo(stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
 
 
 @asynccontextmanager
-async def over_memory_streams() -> AsyncIterator[tuple[Transport, Callable[[], None]]]:
+async def over_memory_streams(engine: Engine = "trio-websocket") -> AsyncIterator[tuple[Transport, Callable[[], None]]]:
     """A WebSocket over streams in memory."""
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
         scope = trio.CancelScope()
         nursery.start_soon(serve_echo, theirs, scope)
-        async with websocket_over_stream(ours, "test", "/acp") as transport:
+        async with websocket_over_stream(ours, "test", "/acp", engine=engine) as transport:
             yield transport, lambda: scope.cancel(reason="sudden end")
 
 
 @asynccontextmanager
-async def over_tcp() -> AsyncIterator[tuple[Transport, Callable[[], None]]]:
+async def over_tcp(engine: Engine = "trio-websocket") -> AsyncIterator[tuple[Transport, Callable[[], None]]]:
     """A WebSocket over a real loopback connection."""
     scope = trio.CancelScope()
     async with trio.open_nursery() as nursery:
@@ -100,7 +103,7 @@ async def over_tcp() -> AsyncIterator[tuple[Transport, Callable[[], None]]]:
             trio.serve_tcp, lambda stream: serve_echo(stream, scope), 0
         )
         port = listeners[0].socket.getsockname()[1]
-        async with dial_websocket(f"ws://localhost:{port}/acp")() as transport:
+        async with dial_websocket(f"ws://localhost:{port}/acp", engine=engine)() as transport:
             yield transport, lambda: scope.cancel(reason="sudden end")
         nursery.cancel_scope.cancel(reason="the test is over")
 
@@ -118,6 +121,8 @@ KINDS: dict[str, Echo] = {
     "memory": over_memory,
     "websocket-memory": over_memory_streams,
     "websocket-tcp": over_tcp,
+    "websockets-memory": lambda: over_memory_streams("websockets"),
+    "websockets-tcp": lambda: over_tcp("websockets"),
     "stdio": lambda: over_pipes("echo_lines.py"),
     "stdio-server": lambda: over_pipes("echo_messages.py"),
 }

@@ -86,6 +86,16 @@ async def test_a_user_stops_a_turn_in_the_queue(autojump_clock: MockClock) -> No
     assert ["admitted", "withdrawn", "settled"] == recorder.names(turn.request_id)
 
 
+async def test_who_cancelled_first_has_stopped_it_also_if_it_was_never_started(autojump_clock: MockClock) -> None:
+    """A turn that was cancelled before it was entered, and is left in its queue, was stopped by the user."""
+    async with one_session(FakeRuntime()) as (_, session):
+        turn = session.turn("x")
+        assert turn.cancel("no more")
+        async with turn:
+            pass
+        assert Stopped(by="user", reason="no more") == turn.outcome
+
+
 async def test_a_turn_cancelled_before_it_is_entered_starts_nothing(autojump_clock: MockClock) -> None:
     """A stop is sticky: asked for before the admission, it still keeps the agent out of it, in setup too."""
     runtime = FakeRuntime()

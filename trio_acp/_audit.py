@@ -21,6 +21,8 @@ class AuditEvent:
     Attributes:
         event: What was asked for: ``permission``.
         decision: What the agent was answered; ``cancel`` also if nobody is left to hear it.
+            It is on record as soon as the answer waits to be sent: whether an agent that
+            is lost the next moment has read it, nobody can say.
         rule: What decided, in a few words for people.
         title: What the agent called that which it wants to do.  Not kept: see `AuditRecord`.
         session: The session's key, if there is such a session.

@@ -99,8 +99,9 @@ class Calls:
             call.finished = True
             self._stragglers.discard(call)
             call._done.set()
-            if call.on_end is not None:
-                call.on_end()
+            on_end, call.on_end = call.on_end, None  # it refers to whoever has the call: no garbage in cycles
+            if on_end is not None:
+                on_end()
         if call.abandoned:
             if call.error is not None:
                 _log.warning("the abandoned call %s ended with %r", call.name, call.error)

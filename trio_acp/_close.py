@@ -145,7 +145,6 @@ async def _write(ctx: Context, key: str, mutate: Mutate, pending: Mapping[str, A
     # It may still happen.  Who frees the row, should it not, is the next write or the exit: waiting has had its time.
     pending = {name: value for name, value in pending.items() if name not in FREE}
     if key in ctx.held and ctx.is_closed(key):  # what is not ours is not to be freed
-        ctx.held.discard(key)
         pending |= FREE
-    ctx.unsaved[key] = {**ctx.unsaved.get(key, {}), **pending}
+    ctx.remember(key, pending)
     raise StoreError(f"changing the metadata of {key!r} took too long", detail="store-timeout")

@@ -26,7 +26,7 @@ from ._statistics import CapacityUse, Statistics, TurnCounters
 from ._trace import TraceRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from ._audit import AuditEvent
     from ._backends import Backends
@@ -150,33 +150,42 @@ class Context:
         remembered in `unsaved`; it never decides how a turn ends.  If cancelled, the changes are remembered.
         """
         key = request.key
-        if "owner" in changes and changes["owner"] is None:
-            self.held.discard(key)  # nobody has to do it again: it is remembered
-        problem: str | None = f"no answer within {max(0.0, deadline - trio.current_time()):g} s"
+        budget = max(0.0, deadline - trio.current_time())
         entry = self.cache.get(key)
         if entry is not None and entry.unstored:
             # Whatever is written first of an open session says also what to end after a crash.
             changes = {**opened(entry.record), **changes}
             entry.unstored = False
         # Remembered first: whatever interrupts the write, the changes are not lost.
-        self.unsaved[key] = {**self.unsaved.get(key, {}), **changes}
-        with trio.CancelScope(deadline=deadline) as scope:
-            if interruptible:
-                request.interrupts = scope
-            try:
+        self.remember(key, changes)
+        try:
+            if not self.store.waits:  # then it needs neither deadline nor interruption
                 await self._write(key)
-                problem = None
-            except Exception as error:  # noqa: BLE001 - whatever a store raises, it decides no turn's outcome
-                problem = str(error) or repr(error)
-            finally:
+                return
+            with trio.CancelScope(deadline=deadline) as scope:
                 if interruptible:
-                    request.interrupts = None
-        if scope.cancelled_caught and interruptible and request.stopping:
-            return
-        if problem is not None:
-            self.counters.store_failures += 1
-            _log.warning("could not store the state of %s: %s", key, problem)
-            self.trace("store_failed", request, error=problem)
+                    request.interrupts = scope
+                try:
+                    await self._write(key)
+                    return
+                finally:
+                    if interruptible:
+                        request.interrupts = None
+        except Exception as error:  # noqa: BLE001 - whatever a store raises, it decides no turn's outcome
+            problem = str(error) or repr(error)
+        else:
+            if interruptible and request.stopping:
+                return
+            problem = f"no answer within {budget:g} s"
+        self.counters.store_failures += 1
+        _log.warning("could not store the state of %s: %s", key, problem)
+        self.trace("store_failed", request, error=problem)
+
+    def remember(self, key: str, changes: Mapping[str, Any]) -> None:
+        """Have changes made by the session's next write, or at the exit; a row that they free is held no longer."""
+        if changes.get("owner", self.owner) is None:
+            self.held.discard(key)  # nobody has to free it again
+        self.unsaved[key] = {**self.unsaved.get(key, {}), **changes}
 
     async def _write(self, key: str) -> None:
         changes = self.unsaved[key]

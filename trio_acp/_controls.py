@@ -190,7 +190,7 @@ async def _store(
 
     stored = await control.interruptibly(deadline, ctx.store.update, key, change)
     if stored is GAVE_UP:
-        ctx.unsaved[key] = {**pending, "options": record.options}  # it may still be written: taken back by the next
+        ctx.remember(key, {"options": record.options})  # it may still be written: taken back by the next
         if control.stopping:
             return None
         raise StoreError(f"storing the options of {key!r} took too long", detail="store-timeout")

@@ -12,6 +12,11 @@ from ._errors import InvalidOption
 _MUST_BE_FINITE = frozenset({"grace", "cleanup", "settle", "join"})
 
 
+def is_seconds(value: object) -> bool:
+    """Whether a value is a number of seconds above 0, perhaps infinite."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
 def _positive_seconds(instance: object, attribute: attrs.Attribute[float], value: Any) -> None:
     name = attribute.name
     if isinstance(value, int) and value.bit_length() > 1000:  # no float can be that large
@@ -84,6 +89,7 @@ class Settings:
             longest idle; `TooManySessions` if none is idle.  None: any number.
         max_queued: Requests that may wait behind the running one of a session.
         max_buffered: Characters of events that may wait for the consumer of one turn.
+            What one read of a connection brings, up to 64 KiB, comes at once.
         main_key: The name of each agent's main session: ``main``, and this, are
             aliases of it.
         default_agent: Whose main session a key means that names no agent.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import trio
 
@@ -24,7 +24,7 @@ from ._owner import current_owner
 from ._permissions import DenyAll
 from ._reconcile import ReconcileReport, reconcile_stored
 from ._recording import recording
-from ._records import SessionRecord
+from ._records import Mode, SessionRecord
 from ._recovery import RecoveryReport
 from ._recovery import recover as recover_store
 from ._resolve import resolve
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from ._events import ContentBlock
     from ._options import OptionChanges
     from ._outcomes import Reply
-    from ._records import Mode
     from ._resolve import Resolution
     from ._statistics import Statistics
     from .abc import AuditLog, Instrument, Ledger, PermissionPolicy, Runtime, SessionStore, Transcript
@@ -207,6 +206,8 @@ class SessionManager:
         """
         ctx = self._ctx
         changes = check_changes(options or {})
+        if mode not in get_args(Mode):
+            raise InvalidOption(f"a session is persistent or oneshot, not {mode!r}", detail="invalid-mode")
         record = SessionRecord(
             key=canonical_key(key, ctx.settings),
             agent="" if agent is None else ctx.backends.require(agent),
@@ -318,7 +319,7 @@ class SessionManager:
         return await reconcile_stored(self._ctx, concurrency)
 
 
-def _absolute(cwd: str | None) -> str | None:
-    if cwd is not None and not PurePath(cwd).is_absolute():
-        raise InvalidOption(f"cwd must be an absolute path, not {cwd!r}", detail="invalid-cwd")
-    return cwd
+def _absolute(cwd: object) -> str | None:
+    if cwd is None or (isinstance(cwd, str) and PurePath(cwd).is_absolute()):
+        return cwd
+    raise InvalidOption(f"cwd must be an absolute path, not {cwd!r}", detail="invalid-cwd")

@@ -83,7 +83,8 @@ class Reply:
         text: The agent's message, joined verbatim.
         outcome: `Completed` or `Stopped`; the other two are raised instead.
         usage: The last usage the agent reported, if any.
-        tool_calls: The last state of each tool call, in order of appearance.
+        tool_calls: The last state of each tool call, in order of appearance; of more than
+            1,024, the oldest that have finished are left out.
     """
 
     text: str

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import trio
 
 from ._errors import InvalidOption
+from ._limits import is_seconds
 from .abc import Decision, PermissionPolicy, Verdict
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _KINDS: Final[dict[str, tuple[str, ...]]] = {
     "allow": ("allow_once", "allow_always"),
     "deny": ("reject_once", "reject_always"),
 }
+_DECISIONS: Final = get_args(Decision)
 
 
 def choose_option(decision: Decision, options: Sequence[PermissionOption]) -> PermissionOption | None:
@@ -35,6 +37,17 @@ def choose_option(decision: Decision, options: Sequence[PermissionOption]) -> Pe
             if option.kind == kind:
                 return option
     return None
+
+
+def verdict_of(answer: Any, policy: PermissionPolicy) -> Verdict:
+    """Return what a policy decided; if it returned something that is no decision, that denies, and the log warns."""
+    name = type(policy).__name__
+    verdict = answer if isinstance(answer, Verdict) else Verdict(decision=answer, rule=name)
+    if verdict.decision in _DECISIONS and isinstance(verdict.rule, str):
+        return verdict
+    rule = f"{name} returned no decision"
+    _log.warning("%s; permission is denied: it returned %.200r", rule, answer)
+    return Verdict(decision="deny", rule=rule)
 
 
 class DenyAll(PermissionPolicy):
@@ -78,7 +91,7 @@ class Ask(PermissionPolicy):
         *,
         timeout: float = math.inf,
     ) -> None:
-        if not timeout > 0:
+        if not is_seconds(timeout):
             raise InvalidOption(f"timeout must be more than 0 seconds, not {timeout!r}", detail="invalid-timeout")
         self._ask = ask
         self._timeout = timeout

@@ -110,8 +110,7 @@ def learn(ctx: Context, entry: CacheEntry, answer: RuntimeStatus | None) -> bool
     if not tells_more(before, identity):
         return False
     # Remembered now: whoever comes before the write stops it, and may take the entry away.
-    key = entry.record.key
-    ctx.unsaved[key] = {**ctx.unsaved.get(key, {}), "identity": identity}
+    ctx.remember(entry.record.key, {"identity": identity})
     return True
 
 

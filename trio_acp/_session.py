@@ -270,6 +270,6 @@ class Session(SessionControls):
         """Stop a turn wherever it is; one that only waits is settled here and now."""
         if self._ctx.queue.withdraw(self.key, turn):
             self._ctx.trace("withdrawn", turn)
-            settle(self._ctx, turn, Stopped(by=by, reason=reason))
+            settle(self._ctx, turn, turn.decide("finished") if turn.stopping else Stopped(by=by, reason=reason))
             return True
         return turn.stop(by, trio.current_time(), reason)

@@ -114,7 +114,7 @@ async def run_turn(ctx: Context, turn: TurnState) -> None:
     if _may_retry(turn, entry):
         if _is_lost(turn, entry):
             # Not written: the next write of this session is, with the new ids.
-            ctx.unsaved[turn.key] = {**ctx.unsaved.get(turn.key, {}), "identity": None}
+            ctx.remember(turn.key, {"identity": None})
         if entry is not None:
             ctx.cache.take_out(turn.key)
             ctx.capacity.keep(turn.key)

@@ -16,6 +16,7 @@ from ._outcomes import CleanupState, Completed, Failed, Outcome, Reply, Stopped,
 from ._requests import Request
 from ._retry import nothing_was_started, session_was_lost
 from ._timeouts import effective_timeout
+from ._tool_calls import ToolCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +126,7 @@ class TurnState(Request):
         self._buffered = 0
         self._news: trio.Event | None = None
         self._texts: list[str] = []
-        self._tool_calls: dict[str, ToolCall] = {}
+        self._tool_calls = ToolCalls()
         self._usage: Usage | None = None
 
     def __repr__(self) -> str:
@@ -233,7 +234,7 @@ class TurnState(Request):
         if isinstance(event, TextDelta):
             self._texts.append(event.text)
         elif isinstance(event, ToolCall):
-            self._tool_calls[event.id] = event
+            self._tool_calls.put(event)
         elif isinstance(event, Usage):
             self._usage = event
         if self._collect_only:
@@ -294,9 +295,7 @@ class TurnState(Request):
     def reply(self) -> Reply:
         """Return the settled turn as one value."""
         assert self.outcome is not None
-        return Reply(
-            text=self.partial, outcome=self.outcome, usage=self._usage, tool_calls=tuple(self._tool_calls.values())
-        )
+        return Reply(text=self.partial, outcome=self.outcome, usage=self._usage, tool_calls=self._tool_calls.all())
 
     # -- the end --------------------------------------------------------------
 
@@ -333,6 +332,7 @@ class TurnState(Request):
                 self.failure.__cause__ = error.__cause__ if type(error) is TurnFailed else error
             case _:
                 pass
+        self.on_cause = self.on_first_event = self.on_event = None  # they refer to the turn
         self.settled.set()
         if self._news is not None:
             self._news.set()

@@ -25,6 +25,7 @@ class TypedStore(SessionStore):
 
     def __init__(self, store: SessionStore) -> None:
         self._store = store
+        self.waits = store.waits
 
     async def read(self, key: str) -> SessionRecord | None:
         try:

@@ -100,6 +100,29 @@ class Transport(ABC):
             MessageTooLarge: a message exceeded the limit; the connection is gone.
         """
 
+    async def send_many(self, messages: Sequence[str]) -> None:
+        """Send messages, in this order; a transport that can joins them in one write.
+
+        If cancelled, it is as for `send`.
+
+        Raises:
+            ConnectionLost: as for `send`; a part of them may have been sent.
+        """
+        for message in messages:
+            await self.send(message)
+
+    async def receive_many(self) -> Sequence[str | bytes]:
+        """Wait for the next message and take with it what has come already: at least one, in order.
+
+        A transport bounds how much that is, so that whoever handles them without
+        waiting keeps nobody else waiting for long.  If cancelled, none was taken.
+
+        Raises:
+            ConnectionLost: as for `receive`, once everything before was taken.
+            MessageTooLarge: as for `receive`.
+        """
+        return (await self.receive(),)
+
     @abstractmethod
     async def aclose(self) -> None:
         """Close, gracefully within the transport's own deadline and else by force.
@@ -391,7 +414,12 @@ class SessionStore(ABC):
     """Keeps a `SessionRecord` for each session.
 
     An async context manager that the session manager enters and leaves.
+
+    Attributes:
+        waits: Whether a method may take longer than one checkpoint.  The writes of one that does not need no deadline.
     """
+
+    waits: bool = True
 
     async def __aenter__(self) -> SessionStore:
         """Get ready; touch nothing yet.  If cancelled, nothing is left."""
@@ -533,7 +561,7 @@ class PermissionPolicy(ABC):
         """Allow, deny, or cancel the request, and say by which rule if there are several.
 
         Runs in a task of its own, which is cancelled when the turn is asked to
-        stop.  An exception denies.  The option is then chosen by its kind; if
+        stop.  An exception denies, and so does what is no decision.  The option is then chosen by its kind; if
         none fits, the request is cancelled.  If cancelled, the agent has been
         answered already, and what it decides is not looked at.
         """

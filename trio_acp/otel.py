@@ -9,12 +9,12 @@ The span ``trio_acp.turn`` begins when the prompt is admitted, as a child of the
 span that is current there, and ends when the turn is settled.  Within it,
 without a gap and each ended before the next begins:
 
-==========================  ====================================================
-``trio_acp.turn.queued``    the prompt waits for the turns before it
+===========================  ====================================================
+``trio_acp.turn.queued``     the prompt waits for the turns before it
 ``trio_acp.turn.preparing``  metadata is read, the agent's session opened, its options set
-``trio_acp.turn.running``   the prompt is the agent's
-``trio_acp.turn.cleaning``  the outcome is decided; an agent that still works is stopped
-==========================  ====================================================
+``trio_acp.turn.running``    the prompt is the agent's
+``trio_acp.turn.cleaning``   the outcome is decided; an agent that still works is stopped
+===========================  ====================================================
 
 A turn that is withdrawn has only the first; one that is retried prepares, and
 perhaps runs, twice.  What else happens, the steps of stopping an agent among it,

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 SMALLEST: Final = frozenset({"ask", "oneshot"})
 PLANS: Final = {
     "dev": Plan(strikes=0, schedules=2),
-    "ci": Plan(strikes=60, schedules=30, pairs=8),
+    "ci": Plan(strikes=20, schedules=10, pairs=4),
     "deep": Plan(schedules=2000, pairs=20, max_findings=3),
 }
 """By profile; even with ``strikes=0`` each state meets each action once."""
-SMALLEST_PAIRS: Final = {"dev": 6, "ci": 60, "deep": 2_000}
+SMALLEST_PAIRS: Final = {"dev": 6, "ci": 20, "deep": 2_000}
 """Of the 4 million that the smallest scenario has: more than a day."""
 
 SCENARIO: Final[dict[str, Scenario]] = {scenario.name: scenario for scenario in SCENARIOS}

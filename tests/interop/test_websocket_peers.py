@@ -9,6 +9,7 @@ import pytest
 import trio
 
 import trio_acp
+from trio_acp.transports._engines import ENGINES
 
 from . import peers
 from .sessions import Answer, first_event_then_cancel, open_session
@@ -17,7 +18,23 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from trio_acp.transports._engines import Engine
+
 pytestmark = pytest.mark.timeout(peers.PYTEST_TIMEOUT)
+
+
+chosen: dict[str, Engine] = {}
+
+
+@pytest.fixture(params=ENGINES, autouse=True)
+def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test of this file with each engine."""
+    monkeypatch.setitem(chosen, "engine", request.param)
+
+
+def runtime(url: str) -> trio_acp.AcpRuntime:
+    """Return a runtime for the peer, with the engine of this test."""
+    return trio_acp.AcpRuntime.websocket(url, engine=chosen["engine"])
 
 
 @asynccontextmanager
@@ -27,7 +44,7 @@ async def open_peer(
     """Yield a session with a freshly started peer."""
     async with (
         peers.serving(command) as url,
-        open_session(trio_acp.AcpRuntime.websocket(url), directory, permissions) as session,
+        open_session(runtime(url), directory, permissions) as session,
     ):
         yield session
 
@@ -109,9 +126,9 @@ async def test_a_cancel_answers_the_permission_that_waits(websocket_agent: list[
 async def test_a_session_outlives_its_manager(websocket_agent: list[str], tmp_path: Path) -> None:
     """A second manager resumes or loads the stored session; what the agent replays is in no turn."""
     async with peers.serving(websocket_agent) as url:
-        async with open_session(trio_acp.AcpRuntime.websocket(url), tmp_path) as session:
+        async with open_session(runtime(url), tmp_path) as session:
             await session.prompt("hello")
-        async with open_session(trio_acp.AcpRuntime.websocket(url), tmp_path) as session:
+        async with open_session(runtime(url), tmp_path) as session:
             assert "hello recall" == str(await session.prompt("recall"))
 
 

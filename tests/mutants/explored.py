@@ -27,7 +27,7 @@ HUNTS: Final[tuple[Hunt, ...]] = (
         scenario="ask",
         found_by={"machine": True, "cancel": True, "schedule": False, "wire": False},
         machine=TURN,
-        seed=10,
+        seed=2,
     ),
     Hunt(
         mutant=_hunted(
@@ -86,14 +86,14 @@ HUNTS: Final[tuple[Hunt, ...]] = (
             "each update is taken in by a task of its own",
             "G7",
             "acp.connection:Connection._take",
-            "self._take_update(params, len(text))",
+            "self._take_update(arrived.params, len(text))",
             (
                 "\n"
-                "                async def take() -> None:\n"
-                "                    self._take_update(params, len(text))\n"
+                "            async def take() -> None:\n"
+                "                self._take_update(arrived.params, len(text))\n"
                 "\n"
-                "                assert self._nursery is not None\n"
-                "                self._nursery.start_soon(take)"
+                "            assert self._nursery is not None\n"
+                "            self._nursery.start_soon(take)"
             ),
         ),
         scenario="start-and-prompt",

@@ -133,8 +133,8 @@ MUTANTS: Final = (
         "ids are lost if a close comes between the answer and the write",
         "E-20",
         "_refresh:learn",
-        "ctx.unsaved[key] = {",
-        "_ = {",
+        'ctx.remember(entry.record.key, {"identity": identity})',
+        "pass",
         "test_refresh.py::test_ids_that_a_close_kept_from_being_stored_are_stored_by_it",
     ),
     # -- reconciling ------------------------------------------------------------------

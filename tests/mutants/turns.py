@@ -459,7 +459,7 @@ MUTANTS: Final = (
     Mutant(
         "a second change that could not be stored undoes the first",
         "E-22",
-        "_context:Context.save",
+        "_context:Context.remember",
         "{**self.unsaved.get(key, {}), **changes}",
         "changes",
         "test_controls.py::test_a_write_that_nobody_waits_for_is_taken_back[True-timeout]",

@@ -38,6 +38,24 @@ _structure_content: Final = _converter.get_structure_hook(ev.ContentBlock)
 # -- text ---------------------------------------------------------------------
 
 
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+# Made once: json.loads() and json.dumps() would make one for each message.
+_decoder: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+_encoder: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+try:
+    import msgspec
+except ImportError:
+    _quick: Callable[[str], object] | None = None
+    _QUICK_REFUSES: tuple[type[Exception], ...] = ()
+else:  # of the extra `fast`: what it takes it reads as json does, integers of any length included
+    _quick = msgspec.json.Decoder().decode
+    _QUICK_REFUSES = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
 def encode(message: dict[str, Any]) -> str:
     """Write a message as compact JSON: one line, and always encodable as UTF-8.
 
@@ -45,18 +63,15 @@ def encode(message: dict[str, Any]) -> str:
         InvalidMessage: it holds something that JSON cannot say, such as NaN.
     """
     try:
-        text = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _encoder.encode(message)
         try:
-            text.encode()
+            if not text.isascii():
+                text.encode()
         except UnicodeEncodeError:  # half a surrogate pair: JSON has an escape for it, UTF-8 has nothing
             text = json.dumps(message, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidMessage(f"the message cannot be written as JSON: {error}", detail="not-json") from None
     return text
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def decode(text: str) -> object:
@@ -65,8 +80,13 @@ def decode(text: str) -> object:
     Raises:
         InvalidMessage: it is none, or nested too deep, or has a number with thousands of digits.
     """
+    if _quick is not None:
+        try:
+            return _quick(text)
+        except _QUICK_REFUSES:
+            pass  # the other says what it is: it takes some texts that this one refuses
     try:
-        value: object = json.loads(text, parse_constant=_refuse_constant)
+        value: object = _decoder.decode(text)
     except (ValueError, RecursionError) as error:
         raise InvalidMessage(f"not readable as JSON: {error}", detail="not-json") from None
     return value

@@ -10,7 +10,7 @@ with synchronous calls, and starts a task for each of the agent's requests.
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import attrs
@@ -19,6 +19,8 @@ import trio
 from .._errors import ConnectionLost, WireError
 from .._serving import serving
 from .codec import encode, unstructure
+from .frame_log import LoggedTransport
+from .outbox import Outbox
 from .pending import Frame, PendingReply
 from .rpc import (
     AnswerWith,
@@ -41,9 +43,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=attrs.AttrsInstance)
-
-MAX_QUEUED = 2**20
-"""Characters of requests that may wait for the writer; a single larger one fits an empty queue."""
 
 LAST_WORDS = 1.0
 """Seconds for reading on when nothing can be written any more."""
@@ -87,15 +86,13 @@ class Connection:
         self._handler = handler
         self._stall = stall
         self._peer: RpcPeer[PendingReply] = RpcPeer()
-        self._frames: deque[Frame] = deque()
-        self._queued = 0
-        self._work = trio.Event()
-        self._room = trio.Event()
+        # A frame that is logged is logged with the session it is about.
+        self._outbox = Outbox(mixed=not isinstance(transport, LoggedTransport))
         self._serving: dict[RequestId, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
 
     def __repr__(self) -> str:
-        return f"<Connection {self._peer!r}, {self._queued} characters queued>"
+        return f"<Connection {self._peer!r}, {self._outbox.size} characters queued>"
 
     @property
     def usable(self) -> bool:
@@ -109,12 +106,8 @@ class Connection:
 
         Answers and notifications do not wait: they always fit.
         """
-        if self._frames:
-            size = len(encode(unstructure(params)))
-            while self._frames and self._queued + size > MAX_QUEUED and self.usable:
-                if self._room.is_set():
-                    self._room = trio.Event()
-                await self._room.wait()
+        if self._outbox:
+            await self._outbox.wait_for_room(len(encode(unstructure(params))), lambda: self.usable)
 
     def request(self, method: str, params: attrs.AttrsInstance) -> PendingReply:
         """Enqueue a request.
@@ -190,19 +183,10 @@ class Connection:
     def _forget(self, pending: PendingReply) -> None:
         self._peer.forget(pending.id)
         if pending.frame is not None:
-            self._frames.remove(pending.frame)
-            self._left_queue(pending.frame)
+            self._outbox.remove(pending.frame)
 
     def _enqueue(self, message: dict[str, Any]) -> Frame:
-        frame = Frame(encode(message))
-        self._frames.append(frame)
-        self._queued += len(frame.text)
-        self._work.set()
-        return frame
-
-    def _left_queue(self, frame: Frame) -> None:
-        self._queued -= len(frame.text)
-        self._room.set()
+        return self._outbox.put(encode(message))
 
     # -- ending -----------------------------------------------------------------
 
@@ -220,7 +204,7 @@ class Connection:
             # Before the writer took it, nothing can have been started.  After that nobody knows.
             lost.retryable = not pending.sent
             pending.settle(error=lost)
-        self._room.set()
+        self._outbox.wake()
         self.ended.set()
 
     # -- tasks ------------------------------------------------------------------
@@ -255,16 +239,11 @@ class Connection:
 
     async def _write(self) -> None:
         while True:
-            while not self._frames:
-                self._work = trio.Event()
-                await self._work.wait()
-            frame = self._frames.popleft()
-            frame.taken = True
-            self._left_queue(frame)
+            frames = await self._outbox.take()
             lost: ConnectionLost | None = None
-            with trio.move_on_after(self._stall) as scope, serving(*frame.served):
+            with trio.move_on_after(self._stall) as scope, serving(*frames[0].served):
                 try:
-                    await self._transport.send(frame.text)
+                    await self._transport.send_many([frame.text for frame in frames])
                 except ConnectionLost as error:
                     lost = error
             if lost is not None:
@@ -277,16 +256,19 @@ class Connection:
 
     async def _read(self) -> None:
         while True:
-            message = await self._transport.receive()
-            if isinstance(message, bytes):
-                self.count("binary-frame")
-            else:
-                self._take(message)
+            # All of them without a checkpoint between: the transport bounds how many there are.
+            for message in await self._transport.receive_many():
+                if isinstance(message, bytes):
+                    self.count("binary-frame")
+                else:
+                    self._take(message)
 
     def _take(self, text: str) -> None:
-        match self._peer.receive(text):
-            case NotificationArrived(method="session/update", params=params):
-                self._take_update(params, len(text))
+        arrived = self._peer.receive(text)
+        if type(arrived) is NotificationArrived and arrived.method == "session/update":  # nearly all there is
+            self._take_update(arrived.params, len(text))
+            return
+        match arrived:
             case ResponseArrived(token=pending, result=result):
                 pending.settle(result=result)
             case ErrorArrived(token=pending, error=error):

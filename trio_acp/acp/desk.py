@@ -7,7 +7,8 @@ has started are ended.  A turn that ends by itself answers what is still open in
 the same way, but leaves its commands running.
 
 The others look at what is there and clear it away: output, kill, release.  They
-are served as long as the session is open.  After a cancel an agent has to be
+are served as long as the session is open, four at a time for each terminal that
+it may have: more than an honest agent has use for.  After a cancel an agent has to be
 able to tidy up before it answers its prompt, and then it is told how commands
 that have ended did so.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import trio
@@ -40,7 +42,7 @@ from .service_schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     import attrs
 
@@ -57,6 +59,7 @@ _log = logging.getLogger(__name__)
 
 MAX_REQUESTS: Final = 16
 """Requests for work that one session may have open; further ones are refused."""
+_LOOKS_PER_TERMINAL: Final = 4
 
 _CODES: Final[Mapping[Reason, ErrorCode]] = {
     "missing": ErrorCode.RESOURCE_NOT_FOUND,
@@ -131,6 +134,8 @@ class Desk:
         self._terminals = None if services.terminals is None else Terminals(services.terminals, root, nursery)
         self._in_turn = False
         self._open: dict[RequestId, trio.CancelScope] = {}
+        self._looks = 0
+        self._most_looks = 0 if services.terminals is None else _LOOKS_PER_TERMINAL * services.terminals.max_terminals
 
     # -- turns, and the end ---------------------------------------------------------
 
@@ -165,7 +170,7 @@ class Desk:
     async def serve(self, request_id: RequestId, method: str, asked: Any) -> attrs.AttrsInstance:
         """Do what is asked.
 
-        If cancelled, it is not done, or wholly; what was started is ended.
+        If cancelled, it is not done, or wholly, a hanging rename even later; what was started is ended.
 
         Raises:
             Refused: why not.
@@ -179,17 +184,33 @@ class Desk:
             return await work(lambda: self._create(asked))
         assert self._terminals is not None
         terminal = self._terminals[asked.terminal_id]
-        if method == "terminal/output":
-            return await self._output(asked, terminal)
         if method == "terminal/wait_for_exit":
             if not terminal.done.is_set():
                 await work(terminal.done.wait)
             return _status(terminal) or TerminalExitStatus()
-        if method == "terminal/kill":
-            await self._terminals.kill(asked.terminal_id)
-        else:
-            await self._terminals.release(asked.terminal_id)
-        return EmptyResponse()
+        with self._look():
+            if method == "terminal/output":
+                return await self._output(asked, terminal)
+            if method == "terminal/kill":
+                await self._terminals.kill(asked.terminal_id)
+            else:
+                await self._terminals.release(asked.terminal_id)
+            return EmptyResponse()
+
+    @contextmanager
+    def _look(self) -> Iterator[None]:
+        """Count a request that needs no turn.
+
+        Raises:
+            Refused: there are too many.
+        """
+        if self._looks >= self._most_looks:
+            raise Refused("failed", f"{self._most_looks} requests about this session's terminals are open already")
+        self._looks += 1
+        try:
+            yield
+        finally:
+            self._looks -= 1
 
     async def _work(self, request_id: RequestId, work: Callable[[], Awaitable[T]]) -> T:
         if not self._in_turn:

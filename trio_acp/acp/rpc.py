@@ -75,7 +75,7 @@ class RequestArrived:
     params: object
 
 
-@attrs.frozen
+@attrs.define  # frozen ones take twice as long to make, and these are nearly all that arrives
 class NotificationArrived:
     """The other side tells something."""
 

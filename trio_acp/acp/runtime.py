@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from .._events import Event
     from ..abc import Dial, Done, EnsureRequest, EventSink, TurnRequest
+    from ..transports._engines import Engine
 
 CLOSE_LIMIT = 5.0
 """Seconds for all connections to close when the runtime is left; each has a shorter deadline of its own."""
@@ -96,21 +97,21 @@ class AcpRuntime(RuntimeControls):
         stall: float = 30.0,
         auth_method: str | None = None,
         services: ClientServices | None = None,
+        engine: Engine = "trio-websocket",
     ) -> AcpRuntime:
         """Return a runtime for an agent behind a WebSocket endpoint.
 
         Args:
-            url: Such as ``ws://127.0.0.1:8137/acp``.
-            headers: Sent with the handshake.
-            token_file: A file with a bearer token, read at each dial.
-            token_env: The environment variable that has the token, instead.
+            url, headers: Such as ``ws://127.0.0.1:8137/acp``, and what is sent with the handshake.
+            token_file, token_env: The file, read at each dial, or the environment variable that has a bearer token.
             ssl_context: For ``wss``; default: the system's trust store.
-            ping_interval: Seconds between pings, at least 20; None sends none.
+            ping_interval: Seconds between pings, at least 20; None for none.
             allow_insecure: Send a token over ``ws`` to another machine all the same.
+            engine: ``websockets`` is the faster one, of the extra ``fast``.
             connect_timeout, stall, auth_method, services: As for `AcpRuntime`.
 
         Raises:
-            InvalidOption: the URL, a header or the ping interval cannot be used, or a number of seconds cannot be one.
+            InvalidOption: the URL, a header, the engine or a number of seconds cannot be used.
         """
         from ..transports.websocket import dial_websocket
 
@@ -123,6 +124,7 @@ class AcpRuntime(RuntimeControls):
             connect_timeout=connect_timeout,
             ping_interval=ping_interval,
             allow_insecure=allow_insecure,
+            engine=engine,
         )
         return cls(dial, connect_timeout=connect_timeout, stall=stall, auth_method=auth_method, services=services)
 
@@ -140,13 +142,11 @@ class AcpRuntime(RuntimeControls):
     ) -> AcpRuntime:
         """Return a runtime that starts an agent as a child process and speaks over its stdin and stdout.
 
-        POSIX only.  The agent gets a process group of its own, which is ended
-        with the connection, grandchildren included.
+        POSIX only.  The agent has a process group, which is ended with the connection, grandchildren included.
 
         Args:
             argv: The program and its arguments; no shell is involved.
-            cwd: Where it runs.
-            env: Its whole environment; None inherits ours.
+            cwd, env: Where it runs, and its whole environment; None inherits ours.
             connect_timeout, stall, auth_method, services: As for `AcpRuntime`.
 
         Raises:

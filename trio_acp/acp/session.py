@@ -10,11 +10,21 @@ import trio
 
 from .._audit import AuditEvent
 from .._errors import ConnectionLost, InvalidMessage, RequestFailed, TurnFailed
-from .._events import ConfigChanged, ModeChanged, PermissionAnswered, ToolCall, UnknownUpdate
-from .._permissions import choose_option
+from .._events import (
+    ConfigChanged,
+    ModeChanged,
+    PermissionAnswered,
+    TextDelta,
+    Thought,
+    ToolCall,
+    UnknownUpdate,
+    UserText,
+)
+from .._permissions import choose_option, verdict_of
 from .._serving import serving
+from .._tool_calls import ToolCalls
 from ..abc import Done, PermissionRequest, Verdict
-from .codec import structure_update, unstructure
+from .codec import unstructure
 from .schema import (
     CancelNotification,
     ErrorCode,
@@ -25,6 +35,7 @@ from .schema import (
     RequestPermissionResponse,
     ToolCallUpdate,
 )
+from .updates import read_update
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +54,9 @@ MAX_PERMISSIONS: Final = 16
 """Requests for permission that one session may have open; further ones are cancelled at once."""
 
 _KEPT_UPDATES: Final = frozenset({"config_option_update", "current_mode_update"})
+_MERE_TEXT: Final = frozenset({TextDelta, Thought, UserText})
 _OVER: Final = "the turn is over"
+_ENDED: Final = "the connection has ended"
 _CANCELLED: Final = RequestPermissionResponse(outcome=PermissionCancelled())
 
 
@@ -78,7 +91,8 @@ class AgentSession:
         self._sink: EventSink | None = None
         self._pending: PendingReply | None = None
         self._cancelled = False
-        self._tool_calls: dict[str, ToolCall] = {}
+        self._malformed = False  # the update that is being read
+        self._tool_calls = ToolCalls()
         self._permissions: dict[RequestId, _Question] = {}
         self._on_audit = on_audit
         self.on_replay: Callable[[Event], None] | None = None  # hears what comes while no turn runs
@@ -144,28 +158,33 @@ class AgentSession:
         """Turn an update into an event of the running turn; False if there is none, or its prompt is not sent yet."""
         running = self._sink is not None and self._pending is not None and self._pending.sent
         # Between turns nobody reads, but what the session's options are now must be known for the next one.
-        kept = self.on_replay is not None or (isinstance(raw, dict) and raw.get("sessionUpdate") in _KEPT_UPDATES)
-        if not running and not kept:
+        if not running and self.on_replay is None and not _is_kept(raw):
             return False
-        malformed = self.connection.ignored["malformed-update"]
-        event = structure_update(raw, on_invalid=self._on_invalid)
-        if isinstance(event, UnknownUpdate) and malformed == self.connection.ignored["malformed-update"]:
-            self.connection.count("unknown-update")
-        if isinstance(event, ConfigChanged):
-            self.config = event.options
-        elif isinstance(event, ModeChanged) and self.modes is not None:
-            self.modes = attrs.evolve(self.modes, current_mode_id=event.mode_id)
+        self._malformed = False
+        event = read_update(raw, on_invalid=self._on_invalid)
         if isinstance(event, ToolCallUpdate):
             event = event.merged_into(self._tool_calls.get(event.id))
-        if isinstance(event, ToolCall):
-            self._tool_calls[event.id] = event
+        if type(event) not in _MERE_TEXT:
+            self._remember(event)
         if running and self._sink is not None:
             self._sink.send(event, size)
         elif self.on_replay is not None:
             self.on_replay(event)
         return True
 
+    def _remember(self, event: Event) -> None:
+        """Keep what later updates or turns depend on; count what nobody knows."""
+        if isinstance(event, ToolCall):
+            self._tool_calls.put(event)
+        elif isinstance(event, ConfigChanged):
+            self.config = event.options
+        elif isinstance(event, ModeChanged) and self.modes is not None:
+            self.modes = attrs.evolve(self.modes, current_mode_id=event.mode_id)
+        elif isinstance(event, UnknownUpdate) and not self._malformed:
+            self.connection.count("unknown-update")
+
     def _on_invalid(self, error: InvalidMessage) -> None:
+        self._malformed = True
         with serving(*self.serves):
             if not self.connection.ignored["malformed-update"]:
                 _log.warning("passed on as it is: %s", error)
@@ -186,22 +205,21 @@ class AgentSession:
             return self._turn_away(turn, tool_call, _OVER)
         if len(self._permissions) >= MAX_PERMISSIONS:
             return self._turn_away(turn, tool_call, f"{MAX_PERMISSIONS} requests are open")
-        self._tool_calls[tool_call.id] = tool_call
+        self._tool_calls.put(tool_call)
         request = PermissionRequest(
             session=turn.handle.key, tool_call=tool_call, options=asked.options, cwd=turn.handle.cwd
         )
-        verdict: Decision | Verdict = "cancel"
+        verdict = Verdict(decision="cancel", rule=_OVER)
         question = self._permissions[request_id] = _Question(turn.request_id, tool_call.title, trio.CancelScope())
         try:
             with question.scope:
-                verdict = await turn.permissions.decide(request)
+                verdict = verdict_of(await turn.permissions.decide(request), turn.permissions)
         except Exception:  # noqa: BLE001 - a broken policy denies
             _log.exception("the permission policy failed; permission is denied")
             verdict = Verdict(decision="deny", rule="the policy failed")
         except BaseException:  # cancelled, alone or in a group: a policy may ask several at once
             if self._permissions.get(request_id) is question:  # it was not us: see `_cancel_permissions`
-                taken_back = self.connection.usable
-                rule = "the agent took its request back" if taken_back else "the connection has ended"
+                rule = "the agent took its request back" if self.connection.usable else _ENDED
                 self._audit("cancel", rule, question.title, question.turn)
             raise
         finally:
@@ -209,8 +227,8 @@ class AgentSession:
                 del self._permissions[request_id]
         if not unanswered:
             verdict = Verdict(decision="cancel", rule=_OVER)
-        elif not isinstance(verdict, Verdict):
-            verdict = Verdict(decision=verdict, rule=type(turn.permissions).__name__)
+        elif not self.connection.usable:  # in this very step, before the policy's task could be cancelled
+            verdict = Verdict(decision="cancel", rule=_ENDED)
         option = choose_option(verdict.decision, asked.options)
         option_id = None if option is None else option.id
         chosen = verdict.decision if option is not None else "cancel"
@@ -248,6 +266,11 @@ class AgentSession:
                     turn=turn,
                 )
             )
+
+
+def _is_kept(raw: object) -> bool:
+    kind = raw.get("sessionUpdate") if isinstance(raw, dict) else None
+    return isinstance(kind, str) and kind in _KEPT_UPDATES
 
 
 def _never_sent() -> ConnectionLost:

@@ -12,6 +12,7 @@ import attrs
 
 from .._errors import InvalidOption
 from ..acp.runtime import AcpRuntime
+from ..transports._engines import ENGINES, require_engine
 from ..transports._url import parse_url
 from ._config import load_config
 from ._named import find_agent
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..services import ClientServices
+    from ..transports._engines import Engine
 
 _HELP = """\
 --agent NAME            one with a name: "trio-acp agents" lists them
 --stdio "CMD ARG ..."   a program; words are split as a shell does it
---url URL               one behind a WebSocket, ws://... or wss://...; also:
+--url URL               one behind ws://... or wss://...; also: --engine E,
                         --token-file FILE, --ca-file FILE, --header 'K: V' ...
 --config FILE           names agents; [defaults] in it says which one is usual"""
 
@@ -66,6 +68,7 @@ def add_backend_options(parser: argparse.ArgumentParser) -> None:
     option("--token-file", type=Path, metavar="FILE", help=argparse.SUPPRESS)
     option("--header", type=header, action="append", default=[], metavar="'K: V'", help=argparse.SUPPRESS)
     option("--ca-file", type=Path, metavar="FILE", help=argparse.SUPPRESS)
+    option("--engine", choices=ENGINES, help=argparse.SUPPRESS)
     option("--config", type=Path, metavar="FILE", help=argparse.SUPPRESS)
 
 
@@ -76,8 +79,8 @@ def find_backend(options: argparse.Namespace) -> Backend:
         InvalidOption: an option, or the configuration file, has a value that it cannot have.
         SystemExit: options do not go together.
     """
-    if options.url is None and (options.token_file is not None or options.header):
-        options.parser.error("--token-file and --header need --url")
+    if options.url is None and (options.token_file is not None or options.header or options.engine):
+        options.parser.error("--token-file, --header and --engine need --url")
     if options.ca_file is not None and not (options.url or "").lower().startswith("wss:"):
         raise InvalidOption("--ca-file needs a --url that begins with wss://", detail="invalid-url")
     services = make_services(options)
@@ -116,6 +119,7 @@ def _find_spec(options: argparse.Namespace) -> tuple[AgentSpec, str]:
             headers=tuple(options.header),
             token_file=options.token_file,
             ca_file=options.ca_file,
+            engine=_engine(options.engine),
         )
         return spec, f"--url {spec.shown}"
     if options.stdio is not None:
@@ -130,6 +134,15 @@ def _find_spec(options: argparse.Namespace) -> tuple[AgentSpec, str]:
             f"or name one under [defaults] in {config.path}"
         )
     return find_agent(name, config, option=f"{config.path}: defaults.agent"), f"--agent {name}"
+
+
+def _engine(given: Engine | None) -> Engine:
+    engine = given or "trio-websocket"
+    try:
+        require_engine(engine)
+    except InvalidOption as error:
+        raise InvalidOption(f"--engine: {error}", detail=error.detail) from None
+    return engine
 
 
 def _parse_stdio(command: str) -> AgentSpec:
@@ -165,6 +178,7 @@ def _websocket(spec: AgentSpec, trust: ssl.SSLContext | None, services: ClientSe
         ssl_context=trust,
         auth_method=spec.auth_method,
         services=services,
+        engine=spec.engine,
     )
 
 

@@ -8,6 +8,7 @@ import ssl
 import stat
 import time
 from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -194,6 +195,7 @@ class Checkup:
                 headers=spec.headers,
                 token_file=spec.token_file,
                 ssl_context=self._backend.trust,
+                engine=spec.engine,
                 connect_timeout=together,
                 on_phase=lambda phase, stream: self._send.send_nowait((phase, stream)),
             )
@@ -243,7 +245,10 @@ class Checkup:
     async def _opened(self) -> Found:
         transport = await self._next_phase()
         named = transport.connection_id
-        return Found("" if named is None else f"connection {named}", {"connection_id": named})
+        engine = self._backend.spec.engine
+        words = f"engine {engine} {version(engine)}"
+        facts = {"connection_id": named, "engine": engine, "engine_version": version(engine)}
+        return Found(words if named is None else f"{words}, connection {named}", facts)
 
     async def _started(self) -> Found:
         transport = await self._next_phase()

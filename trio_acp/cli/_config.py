@@ -26,12 +26,13 @@ import shlex
 import stat
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import attrs
 import platformdirs
 
 from .._errors import InvalidOption
+from ..transports._engines import require_engine
 from ..transports._request import encode_headers
 from ..transports._url import parse_url
 from ._spec import AgentSpec
@@ -40,6 +41,8 @@ from ._toml import Table
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..transports._engines import Engine
+
 PERMISSIONS: Final = ("ask", "deny", "approve-reads", "approve-all")
 _LARGEST: Final = 2**20
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -47,7 +50,7 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_VARIABLE: Final = re.compile(r".*(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)", re.I)
 _SECRET_HEADERS: Final = {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"}
 _DEFAULTS: Final = ("agent", "permissions", "timeout", "store", "record")
-_FOR_URL: Final = ("headers", "token_file", "ca_file")
+_FOR_URL: Final = ("headers", "token_file", "ca_file", "engine")
 _FOR_STDIO: Final = ("env", "cwd")
 
 
@@ -145,6 +148,7 @@ def _read_agent(name: str, table: Table) -> AgentSpec:
         headers=_headers(table),
         token_file=table.path("token_file"),
         ca_file=table.path("ca_file"),
+        engine=_engine(table),
         env=_env(table),
         cwd=None if cwd is None else str(cwd),
         auth_method=table.text("auth_method"),
@@ -183,6 +187,15 @@ def _url(table: Table) -> str | None:
         if "ca_file" in table.values and not secure:
             raise table.wrong("ca_file", "it needs a url that begins with wss://")
     return url
+
+
+def _engine(table: Table) -> Engine:
+    engine = cast("Engine", table.text("engine") or "trio-websocket")
+    try:
+        require_engine(engine)
+    except InvalidOption as error:
+        raise table.wrong("engine", str(error)) from None
+    return engine
 
 
 def _headers(table: Table) -> tuple[tuple[str, str], ...]:

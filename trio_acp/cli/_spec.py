@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from ..transports._engines import Engine
+
 
 @attrs.frozen(kw_only=True)
 class AgentSpec:
@@ -20,6 +22,7 @@ class AgentSpec:
         origin: Where the name comes from: ``config``, ``built-in`` or ``registry``.
         argv: The program and its arguments.
         url: Where it listens, instead.
+        engine: What frames the messages, if it has a URL.
         env: Added to our environment for the program.
         cwd: Where the program runs.
         hint: How a person gets the program; it is never run.
@@ -33,6 +36,7 @@ class AgentSpec:
     headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
     token_file: Path | None = None
     ca_file: Path | None = None
+    engine: Engine = "trio-websocket"
     env: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     cwd: str | None = None
     auth_method: str | None = None

@@ -143,7 +143,19 @@ def resume_command(options: argparse.Namespace, backend: Backend, key: str) -> s
     """Return the command line that resumes a session, without what may be secret."""
     words = ["trio-acp", "chat", "--session", key]
     # Not the trace: the next chat would write over it.
-    kept = ("url", "stdio", "agent", "config", "token_file", "ca_file", "store", "cwd", "timeout", "permissions")
+    kept = (
+        "url",
+        "stdio",
+        "agent",
+        "config",
+        "token_file",
+        "ca_file",
+        "engine",
+        "store",
+        "cwd",
+        "timeout",
+        "permissions",
+    )
     for name in kept:
         value = getattr(options, name, None)
         if value is not None:

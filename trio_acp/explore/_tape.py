@@ -81,7 +81,7 @@ class Tape:
         )
 
     def keep(self, name: str) -> Path:
-        """Write the tape to a file named for `name` and the finding's kind, in `TAPES`; return its path.
+        """Write the tape to a file named for `name` and the finding's kind, in ``TAPES``; return its path.
 
         Raises:
             OSError: it cannot be written.

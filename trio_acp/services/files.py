@@ -36,6 +36,11 @@ class FileService:
     refused.  A write replaces the file as a whole or not at all, and makes the
     directories that are missing on the way.
 
+    A write that was cancelled, or took too long, is given up before its last
+    step, the rename, or not at all: if the file system hangs in that very step,
+    the agent is answered in time, with an error, and the file may still be
+    replaced later.
+
     Args:
         read: Whether files may be read.
         write: Whether files may be written.
@@ -107,7 +112,8 @@ class Files:
     async def write(self, path: str, content: str) -> None:
         """Give a file this content, whole or not at all.
 
-        If cancelled before the file was replaced, it never will be; else it has happened.
+        If cancelled before the last step had begun, it does not happen; a last
+        step that had begun is not waited for, and may still happen.
 
         Raises:
             Refused: why nothing was written.
@@ -126,7 +132,7 @@ class Files:
         try:
             await self._in_thread(path, lambda: self._write(path, encoded, gate))
         finally:
-            gate.withdraw()  # whoever leaves, for whatever reason: nothing may happen behind his back
+            gate.withdraw()  # whoever leaves, for whatever reason: what has not begun may not begin behind his back
 
     async def _in_thread(self, path: str, work: Callable[[], T]) -> T:
         """Run `work` in a thread, for a limited time.  If cancelled, the thread is left to itself."""

@@ -68,6 +68,16 @@ class TerminalService:
     stopped, when its session or its connection ends, and after `wall` seconds.
     A turn that ends by itself leaves its commands running.
 
+    Starting one cannot be interrupted and has no deadline: if the file system
+    of the program hangs while it is loaded, so does the request, and with it the
+    end of the connection.  Name programs of a local file system.
+
+    None of this is a sandbox.  A command that leaves its process group, as
+    ``setsid`` and daemons do, is not ended with the group, nor counted, nor
+    held to `wall`: it lives on, until somebody else ends it.  Where that must
+    not be, run the whole program in something that ends all of its processes:
+    a container, or a unit of the system's service manager.
+
     Args:
         commands: Names of programs, or absolute paths.
         max_output: Bytes of output that are kept, at most; the agent may ask for fewer.

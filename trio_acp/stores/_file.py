@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from .._errors import InvalidOption, UsageError
+from .._limits import is_seconds
 from .._service import shielded
 from ._database import Database
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -46,7 +49,7 @@ class DatabaseFile:
     def __init__(self, path: str | os.PathLike[str], busy_timeout: float, name: str, *, without: str) -> None:
         if os.fspath(path) in {"", ":memory:"}:
             raise InvalidOption(f"{name} keeps a file; use {without} to keep none", detail="invalid-path")
-        if not 0 < busy_timeout < math.inf:
+        if not (is_seconds(busy_timeout) and busy_timeout < math.inf):
             raise InvalidOption(
                 f"busy_timeout must be finite and more than 0 seconds, not {busy_timeout!r}",
                 detail="invalid-busy_timeout",
@@ -100,3 +103,23 @@ class DatabaseFile:
         if database is None:
             raise UsageError(f"the {self._name} of {self._path} must be entered first", detail="store-not-entered")
         return await trio.to_thread.run_sync(job, database, abandon_on_cancel=True, limiter=self.limiter)
+
+
+class KeptInFile:
+    """What keeps its records in an SQLite file: entered and left by the manager it is given to."""
+
+    _file: DatabaseFile
+
+    async def __aenter__(self) -> Self:
+        """Get ready; the file is not touched before the first call."""
+        self._file.enter()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Wait for the running job, fold the log into the file and close it.
+
+        If cancelled, it does so all the same: within `busy_timeout` plus 5 seconds.
+        """
+        await self._file.leave()

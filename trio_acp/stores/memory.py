@@ -26,6 +26,7 @@ class MemoryStore(SessionStore):
 
     def __init__(self) -> None:
         self._records: dict[str, SessionRecord] = {}
+        self.waits = type(self) is not MemoryStore  # what a subclass does is not known here
 
     async def read(self, key: str) -> SessionRecord | None:
         """Return the record under a canonical key, or None.

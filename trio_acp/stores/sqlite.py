@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING
 
 from ..abc import SessionStore
 from ._database import Database
-from ._file import DatabaseFile
+from ._file import DatabaseFile, KeptInFile
 
 if TYPE_CHECKING:
     import os
-    from types import TracebackType
 
     from .._records import SessionRecord
     from ..abc import Mutate
 
 
-class SQLiteStore(SessionStore):
+class SQLiteStore(KeptInFile, SessionStore):
     """Keeps records in an SQLite file.
 
     Give it to `open_session_manager` without entering it: the manager enters
@@ -47,20 +46,6 @@ class SQLiteStore(SessionStore):
 
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = 2.0) -> None:
         self._file = DatabaseFile(path, busy_timeout, "SQLiteStore", without="MemoryStore")
-
-    async def __aenter__(self) -> SQLiteStore:
-        """Get ready; the file is not touched before the first call."""
-        self._file.enter()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        """Wait for the running job, fold the log into the file and close it.
-
-        If cancelled, it does so all the same: within `busy_timeout` plus 5 seconds.
-        """
-        await self._file.leave()
 
     async def read(self, key: str) -> SessionRecord | None:
         """Return the record under a canonical key, or None.

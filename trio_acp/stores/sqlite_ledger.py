@@ -6,20 +6,19 @@ import time
 from typing import TYPE_CHECKING
 
 from ..abc import Ledger
-from ._file import DatabaseFile
+from ._file import DatabaseFile, KeptInFile
 from ._retention import WEEK, Retention
 from ._task_rows import EXPIRE, PUT, SELECT, from_row, to_row
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
-    from types import TracebackType
 
     from .._tasks import TaskRecord
     from ._database import Database, Execute
 
 
-class SQLiteLedger(Ledger):
+class SQLiteLedger(KeptInFile, Ledger):
     """Keeps tasks in an SQLite file, its own or that of a `SQLiteStore`.
 
     Give it to `open_session_manager` without entering it: the manager enters
@@ -54,20 +53,6 @@ class SQLiteLedger(Ledger):
     ) -> None:
         self._file = DatabaseFile(path, busy_timeout, "SQLiteLedger", without="MemoryLedger")
         self._retention = Retention(retention, wall_clock)
-
-    async def __aenter__(self) -> SQLiteLedger:
-        """Get ready; the file is not touched before the first call."""
-        self._file.enter()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        """Wait for the running job, fold the log into the file and close it.
-
-        If cancelled, it does so all the same: within `busy_timeout` plus 5 seconds.
-        """
-        await self._file.leave()
 
     async def put(self, task: TaskRecord) -> None:
         """Keep a task, unless it is kept already as one that has ended; in one transaction.

@@ -9,13 +9,12 @@ from .._errors import InvalidOption
 from .._transcript import EntryKind, TranscriptEntry
 from ..abc import Transcript
 from ._columns import INTEGER, NUMBER, TEXT, Columns, one_of
-from ._file import DatabaseFile
+from ._file import DatabaseFile, KeptInFile
 from ._text import storable
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
-    from types import TracebackType
 
     from ._database import Database, Execute
 
@@ -47,7 +46,7 @@ _SELECT: Final = """
 """
 
 
-class SQLiteTranscript(Transcript):
+class SQLiteTranscript(KeptInFile, Transcript):
     """Keeps what users typed and agents streamed in an SQLite file, its own or that of a `SQLiteStore`.
 
     Give it to `open_session_manager` without entering it: the manager enters
@@ -81,20 +80,6 @@ class SQLiteTranscript(Transcript):
             )
         self._max_bytes = max_bytes
         self._file = DatabaseFile(path, busy_timeout, "SQLiteTranscript", without="no transcript")
-
-    async def __aenter__(self) -> SQLiteTranscript:
-        """Get ready; the file is not touched before the first call."""
-        self._file.enter()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        """Wait for the running job, fold the log into the file and close it.
-
-        If cancelled, it does so all the same: within `busy_timeout` plus 5 seconds.
-        """
-        await self._file.leave()
 
     async def append(self, entries: Sequence[TranscriptEntry]) -> None:
         """Keep entries, in one transaction, and drop the oldest turns if there is no room for all.

@@ -10,6 +10,7 @@ from ._agent_connection import Received
 from ._dial import dial_agent
 from ._script import STEPS, WILD
 from ._scripted_agent import ScriptedAgent
+from .contract import RuntimeContract
 from .fake import FakeCall, FakeHandle, FakeRuntime, Hang, Raise, Run, Sleep, Swallow
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Raise",
     "Received",
     "Run",
+    "RuntimeContract",
     "ScriptedAgent",
     "Sleep",
     "Swallow",

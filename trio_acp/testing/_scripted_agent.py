@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False, kw_only=True)
 class ScriptedAgent:
-    """An agent that does what its prompts say; see `trio_acp.testing.agent` for the language.
+    """An agent that does what its prompts say; see ``trio_acp.testing.agent`` for the language.
 
     It holds what outlives connections: sessions and their history, whether it
     was authenticated, and what it received.  Several connections may be served
     at once.
 
     Attributes:
-        auth: Opening a session fails until ``authenticate`` names one of `AUTH_METHODS`.
+        auth: Opening a session fails until ``authenticate`` names one of ``AUTH_METHODS``.
         load: Offer ``session/load``.
         resume: Offer ``session/resume``.
         close: Offer ``session/close``.
@@ -42,7 +42,7 @@ class ScriptedAgent:
         replay_after_load: Replay the history after the response of ``session/load``, as one real agent does.
         early_update: Send an update before the response of ``session/new``, as three real agents do.
         accepts: The prompt capabilities to announce: ``image``, ``audio``, ``embeddedContext``.
-        config: Offer configuration options: `CONFIG`, one of which is the mode.
+        config: Offer configuration options: ``CONFIG``, one of which is the mode.
         log: Everything it received, in order.
         violations: What a client must not do and did, one text each: a second prompt for a session while one
             is unanswered, a request before ``initialize``, a response to an unknown id, an option that was not

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from ._engines import Engine
 from .memory import MemoryTransport, memory_transport_pair
 from .stdio import LineTransport, StdioTransport, dial_stdio, stdio_server_transport
 from .websocket import Cookies, WebSocketTransport, dial_websocket, websocket_over_stream, websocket_server_transport
 
 __all__ = [
     "Cookies",
+    "Engine",
     "LineTransport",
     "MemoryTransport",
     "StdioTransport",

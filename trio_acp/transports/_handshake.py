@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -17,7 +18,9 @@ import trio_websocket
 from trio_acp._errors import BackendUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ._cut_stream import CutStream
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +48,8 @@ class WatchedStream(trio.abc.Stream):
         self._stream = stream
         self._head = bytearray()
         self._rejection = 0
+        self._holds = False
+        self._held = bytearray()
         self._on_end: Callable[[], None] = _tell_nobody
         self.heard_at = trio.current_time()
         self.status: int | None = None
@@ -53,8 +58,23 @@ class WatchedStream(trio.abc.Stream):
         """Have `callback` called whenever the stream is found to have ended."""
         self._on_end = callback
 
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Keep what is sent within the block, so that it goes with the next that is sent after it, in one write."""
+        self._holds = True
+        try:
+            yield
+        finally:
+            self._holds = False
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send; cancelled, a part may have been sent."""
+        if self._holds:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._held += data
+            return
+        if self._held:
+            data, self._held = self._held + data, bytearray()
         try:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -107,8 +127,9 @@ class Handshake:
     fault of the library, ends this connection and not the program.
     """
 
-    def __init__(self, stream: WatchedStream) -> None:
+    def __init__(self, stream: WatchedStream, cut: CutStream) -> None:
         self._stream = stream
+        self._cut = cut
         self._settled = trio.Event()
         self._connection: trio_websocket.WebSocketConnection | None = None
         stream.when_ended(self._settled.set)
@@ -122,7 +143,7 @@ class Handshake:
                 self._connection = await trio_websocket.wrap_client_stream(
                     nursery,
                     # Annotated for sockets only; in fact any stream will do.
-                    cast("trio.SocketStream", self._stream),
+                    cast("trio.SocketStream", self._cut),
                     host,
                     resource,
                     subprotocols=subprotocols,
@@ -138,6 +159,7 @@ class Handshake:
             _log.debug("a WebSocket reader ended: %s", ", ".join(type(each).__name__ for each in errors.exceptions))
         finally:
             self._settled.set()
+            self._cut.ended()
 
     async def result(self, shown: str, deadline: float) -> trio_websocket.WebSocketConnection:
         """Wait for the open connection; cancelled, the caller must end `run`.
@@ -153,17 +175,21 @@ class Handshake:
             await self._settled.wait()
         if self._connection is not None:
             return self._connection
-        status = self._stream.status
-        if status not in (None, _NOT_HTTP, _SWITCHING_PROTOCOLS):
-            raise BackendUnavailable(
-                f"{shown}: the server rejected the WebSocket handshake with HTTP status {status}",
-                detail="handshake-rejected",
-                status=status,
-            )
-        if not self._settled.is_set():
+        if not self._settled.is_set() and self._stream.status in (None, _NOT_HTTP, _SWITCHING_PROTOCOLS):
             raise too_slow(shown, "the WebSocket handshake was not answered")
-        what = "the server hung up before it answered" if status is None else "the server's answer was not a valid one"
-        raise BackendUnavailable(f"{shown}: the WebSocket handshake failed: {what}", detail="handshake-failed")
+        raise refused(shown, self._stream.status)
+
+
+def refused(shown: str, status: int | None) -> BackendUnavailable:
+    """Make the error for a handshake that was answered with this HTTP status, with no HTTP (0), or not at all."""
+    if status not in (None, _NOT_HTTP, _SWITCHING_PROTOCOLS):
+        return BackendUnavailable(
+            f"{shown}: the server rejected the WebSocket handshake with HTTP status {status}",
+            detail="handshake-rejected",
+            status=status,
+        )
+    what = "the server hung up before it answered" if status is None else "the server's answer was not a valid one"
+    return BackendUnavailable(f"{shown}: the WebSocket handshake failed: {what}", detail="handshake-failed")
 
 
 def too_slow(shown: str, what: str) -> BackendUnavailable:

@@ -40,6 +40,22 @@ _EXIT_SECONDS = 0.5
 _FORCE_SECONDS = 1.0
 
 
+async def _send_line(life: Life, stream: trio.abc.SendStream, message: str, gone: str) -> None:
+    """Send one message as a line, with the laws of `Transport.send`; `gone` says that nobody reads any more."""
+    require_text(message)
+    with life.sole("send"):
+        await life.require()
+        try:
+            await stream.send_all(frame(message))
+        except trio.Cancelled:
+            life.end(SEND_CANCELLED)
+            with shielded(_FORCE_SECONDS):
+                await trio.aclose_forcefully(stream)
+            raise
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise (life.lost() if life.ended else ConnectionLost(gone)) from None
+
+
 class StdioTransport(Transport):
     """A connection to an agent that runs as a child process."""
 
@@ -83,21 +99,11 @@ class StdioTransport(Transport):
             ConnectionLost: the connection has ended, or an earlier send was cancelled.
             InvalidMessage: the text has a lone surrogate.
         """
-        require_text(message)
-        with self._life.sole("send"):
-            await self._life.require()
-            try:
-                await self._process.stdin.send_all(frame(message))
-            except trio.Cancelled:
-                self._life.end(SEND_CANCELLED)
+        try:
+            await _send_line(self._life, self._process.stdin, message, "the agent no longer reads its standard input")
+        finally:
+            if self._life.ended:
                 self._incoming.close()
-                with shielded(_FORCE_SECONDS):
-                    await trio.aclose_forcefully(self._process.stdin)
-                raise
-            except trio.BrokenResourceError:
-                raise ConnectionLost("the agent no longer reads its standard input") from None
-            except trio.ClosedResourceError:
-                raise self._life.lost() from None
 
     async def receive(self) -> str | bytes:
         """Wait for the next message.  If cancelled, no message was taken.
@@ -275,18 +281,7 @@ class LineTransport(Transport):
             ConnectionLost: the connection has ended, or an earlier send was cancelled.
             InvalidMessage: the text has a lone surrogate.
         """
-        require_text(message)
-        with self._life.sole("send"):
-            await self._life.require()
-            try:
-                await self._streams.send_all(frame(message))
-            except trio.Cancelled:
-                self._life.end(SEND_CANCELLED)
-                with shielded(_FORCE_SECONDS):
-                    await trio.aclose_forcefully(self._streams)
-                raise
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                raise (self._life.lost() if self._life.ended else ConnectionLost("the peer no longer reads")) from None
+        await _send_line(self._life, self._streams, message, "the peer no longer reads")
 
     async def receive(self) -> str | bytes:
         """Wait for the next message.  If cancelled, no message was taken.

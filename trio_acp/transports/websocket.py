@@ -3,6 +3,11 @@
 The stream below the WebSocket is opened here and closed here.  trio-websocket's
 own openers are not used: their connect timeout does not end a stalled
 handshake, and they leave the socket of a rejected one open.
+
+Two libraries can frame a client's messages, to the same laws: trio-websocket,
+and the sans-I/O protocol of websockets, which costs less for each message and
+each step.  It reads while somebody receives; so the pings of a peer are
+answered then, and its close is noticed then.
 """
 
 from __future__ import annotations
@@ -18,12 +23,14 @@ import attrs
 import trio
 
 from trio_acp._errors import BackendUnavailable, InvalidOption
-from trio_acp._service import ServiceScope, shielded
+from trio_acp._service import shielded
 
 from ._checks import MAX_MESSAGE, require_max_message, require_seconds
 from ._cookies import Cookies
-from ._handshake import Handshake, WatchedStream, too_slow
+from ._engines import open_websocket, require_engine
+from ._handshake import too_slow
 from ._request import encode_headers, read_token
+from ._trio_websocket import TrioWebSocketTransport
 from ._url import WebSocketUrl, parse_url
 from ._websocket_transport import WebSocketTransport
 
@@ -34,6 +41,8 @@ if TYPE_CHECKING:
     import trio_websocket
 
     from trio_acp.abc import Dial
+
+    from ._engines import Engine
 
 __all__ = [
     "MAX_MESSAGE",
@@ -62,6 +71,7 @@ def dial_websocket(
     ping_interval: float | None = None,
     allow_insecure: bool = False,
     on_phase: Callable[[str, trio.abc.Stream], None] | None = None,
+    engine: Engine = "trio-websocket",
 ) -> Dial:
     """Say how to reach an ACP agent over WebSocket; nothing is connected yet.
 
@@ -80,10 +90,12 @@ def dial_websocket(
         cookies: Where cookies are kept between dials; an own place for each `Dial` if None.
         connect_timeout: Seconds for name look-up, TCP, TLS and the handshake together.
         close_timeout: Seconds for the closing handshake.
-        max_message: The longest message to receive, in characters of text or bytes.
+        max_message: The longest message to receive, in characters of text or bytes; always in
+            bytes with the engine ``websockets``.
         ping_interval: Seconds between pings, at least 20; None for no pings.
         allow_insecure: Send a token over ``ws://`` to another machine, readable for all in between.
         on_phase: Called with ``connect`` or ``tls`` and the stream, to look at only, when that much is done.
+        engine: What frames the messages; ``websockets`` needs the extra ``fast``.
 
     Raises:
         InvalidOption: an argument has a value that it cannot have.
@@ -93,6 +105,7 @@ def dial_websocket(
     require_seconds("close_timeout", close_timeout)
     require_max_message(max_message)
     _require_ping_interval(ping_interval)
+    require_engine(engine)
     secret = token_file is not None or token_env is not None
     if token_file is not None and token_env is not None:
         raise InvalidOption("give token_file or token_env, not both", detail="invalid-token")
@@ -119,6 +132,7 @@ def dial_websocket(
         max_message=max_message,
         ping_interval=ping_interval,
         on_phase=on_phase or _tell_nobody,
+        engine=engine,
     )
 
 
@@ -136,6 +150,7 @@ class _WebSocketDial:
     max_message: int
     ping_interval: float | None
     on_phase: Callable[[str, trio.abc.Stream], None] = attrs.field(repr=False)
+    engine: Engine
 
     def __call__(self) -> AbstractAsyncContextManager[WebSocketTransport]:
         return self._connect()
@@ -148,10 +163,11 @@ class _WebSocketDial:
             stream = await self._open_stream()
         if scope.cancelled_caught:
             raise too_slow(str(self.address), "no connection was made")
-        async with _open_websocket(
+        async with open_websocket(
             stream,
             self.address.authority,
             self.address.resource,
+            engine=self.engine,
             headers=encode_headers(headers),
             subprotocols=(),
             shown=str(self.address),
@@ -159,9 +175,8 @@ class _WebSocketDial:
             close_timeout=self.close_timeout,
             max_message=self.max_message,
             ping_interval=self.ping_interval,
-        ) as (connection, transport):
-            received = [_text(value) for name, value in connection.handshake_headers if name.lower() == b"set-cookie"]
-            self.cookies.store(self.url, received)
+        ) as (transport, received):
+            self.cookies.store(self.url, [value.decode("latin-1") for name, value in received if name == b"set-cookie"])
             yield transport
 
     async def _request_headers(self) -> list[tuple[str, str]]:
@@ -219,6 +234,7 @@ async def websocket_over_stream(
     close_timeout: float = 2.0,
     max_message: int = MAX_MESSAGE,
     ping_interval: float | None = None,
+    engine: Engine = "trio-websocket",
 ) -> AsyncIterator[WebSocketTransport]:
     """Open a client WebSocket over any stream, which belongs to it from then on.
 
@@ -233,8 +249,10 @@ async def websocket_over_stream(
         subprotocols: Offered to the server.
         connect_timeout: Seconds for the handshake.
         close_timeout: Seconds for the closing handshake.
-        max_message: The longest message to receive, in characters of text or bytes.
+        max_message: The longest message to receive, in characters of text or bytes; always in
+            bytes with the engine ``websockets``.
         ping_interval: Seconds between pings, at least 20; None for no pings.
+        engine: What frames the messages; ``websockets`` needs the extra ``fast``.
 
     Raises:
         BackendUnavailable: the handshake failed, as for `dial_websocket`.
@@ -244,11 +262,13 @@ async def websocket_over_stream(
     require_seconds("close_timeout", close_timeout)
     require_max_message(max_message)
     _require_ping_interval(ping_interval)
+    require_engine(engine)
     encoded = encode_headers(headers)
-    async with _open_websocket(
+    async with open_websocket(
         stream,
         host,
         resource,
+        engine=engine,
         headers=encoded,
         subprotocols=subprotocols,
         shown=f"ws://{host}{resource.partition('?')[0]}",
@@ -256,7 +276,7 @@ async def websocket_over_stream(
         close_timeout=close_timeout,
         max_message=max_message,
         ping_interval=ping_interval,
-    ) as (_, transport):
+    ) as (transport, _):
         yield transport
 
 
@@ -275,47 +295,7 @@ def websocket_server_transport(
         close_timeout: Seconds for the closing handshake.
         max_message: The limit the connection was made with, so that exceeding it raises `MessageTooLarge`.
     """
-    return WebSocketTransport(connection, stream=stream, close_timeout=close_timeout, max_message=max_message)
-
-
-@asynccontextmanager
-async def _open_websocket(
-    stream: trio.abc.Stream,
-    host: str,
-    resource: str,
-    *,
-    headers: Sequence[tuple[bytes, bytes]],
-    subprotocols: Sequence[str],
-    shown: str,
-    deadline: float,
-    close_timeout: float,
-    max_message: int,
-    ping_interval: float | None,
-) -> AsyncIterator[tuple[trio_websocket.WebSocketConnection, WebSocketTransport]]:
-    watched = WatchedStream(stream)
-    try:
-        # The reader must outlive the body, its cleanup included: without it nothing sent gets an answer.
-        async with ServiceScope("websocket") as nursery:
-            handshake = Handshake(watched)
-            nursery.start_soon(handshake.run, host, resource, headers, subprotocols, max_message)
-            connection = await handshake.result(shown, deadline)
-            ids = [_text(value) for name, value in connection.handshake_headers if name.lower() == b"acp-connection-id"]
-            transport = WebSocketTransport(
-                connection,
-                stream=watched,
-                close_timeout=close_timeout,
-                max_message=max_message,
-                connection_id=ids[0] if ids else None,
-            )
-            if ping_interval is not None:
-                nursery.start_soon(transport.keep_alive, ping_interval, watched)
-            try:
-                yield connection, transport
-            finally:
-                await transport.aclose()
-    finally:
-        with shielded(_FORCE_SECONDS):
-            await trio.aclose_forcefully(watched)
+    return TrioWebSocketTransport(connection, stream=stream, close_timeout=close_timeout, max_message=max_message)
 
 
 def _explain(error: OSError) -> tuple[bool, str, BaseException | None]:
@@ -333,10 +313,6 @@ def _explain(error: OSError) -> tuple[bool, str, BaseException | None]:
 
 def _tell_nobody(phase: str, stream: trio.abc.Stream) -> None:
     pass
-
-
-def _text(value: bytes) -> str:
-    return value.decode("latin-1")
 
 
 def _require_ping_interval(value: float | None) -> None:
