@@ -137,7 +137,7 @@ MISUSES: Final = [
     Misuse(
         "prompt hi --url ws://h --engine curl",
         2,
-        "argument --engine: invalid choice: 'curl' (choose from 'trio-websocket', 'websockets')",
+        "argument --engine: 'curl' is none of trio-websocket, websockets",
     ),
     Misuse("prompt hi --url ws://h --header novalue", 2, "argument --header: a header is written 'Name: value'"),
     Misuse("doctor --url ws://h --ca-file f", 2, "--ca-file needs a --url that begins with wss://"),
@@ -325,7 +325,7 @@ MISUSES: Final = [
         "status k --ask",
         2,
         'say which agent: --agent NAME, --stdio "CMD ARG ..." or --url URL; '
-        "or name one under [defaults] in {tmp}/home/config.toml",
+        "or name one under [defaults] in {tmp}/config/config.toml",
     ),
     Misuse("status --stdio true", 2, "which session the agent is to be asked about: KEY is missing"),
     # -- explore, and what all commands have
