@@ -87,10 +87,12 @@ def test_an_example_runs(example: str) -> None:
     assert SHOWS[example] in done.stdout
 
 
-def test_the_adapter_of_the_example_is_tested_as_it_says(tmp_path: Path) -> None:
-    """Every law of the kit holds for it, under pytest without any settings."""
-    example = tmp_path / "custom_runtime.py"
-    example.write_text((ROOT / "examples" / "custom_runtime.py").read_text())
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(example)]
+def test_adapters_that_are_shown_keep_the_laws_that_the_kit_tests(tmp_path: Path) -> None:
+    """The example, and both of the page, pass as they are said to: under pytest without any settings."""
+    page = (ROOT / "docs" / "adapters.md").read_text()
+    shown = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    for number, text in enumerate([(ROOT / "examples" / "custom_runtime.py").read_text(), *shown]):
+        (tmp_path / f"test_{number}.py").write_text(text)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
-    assert (0, True) == (done.returncode, "14 passed" in done.stdout), done.stdout
+    assert (0, True) == (done.returncode, "40 passed, 2 skipped" in done.stdout), done.stdout

@@ -33,7 +33,7 @@ class RuntimeContract(RuntimeSteps):
                 return MyRuntime()
 
     They need no plugin of the test runner.  Every method that tests is a Trio
-    run of its own, and raises ``unittest.SkipTest`` if it is about what is not declared
+    run of its own, and raises ``SkipTest`` if it is about what is not declared
     here, or an `AssertionError`, which cites the law.
 
     Attributes:
@@ -188,7 +188,7 @@ class RuntimeContract(RuntimeSteps):
 
     @law
     async def test_a_turn_that_is_cancelled_ends(self) -> None:
-        """Trio's `Cancelled` leaves `run_turn` without delay, is not swallowed, and no event comes later."""
+        """`trio.Cancelled` leaves `run_turn` without delay, is not swallowed, and no event comes later."""
         async with self._entered() as runtime:
             handle = await self._open(runtime)
             async with trio.open_nursery() as nursery:

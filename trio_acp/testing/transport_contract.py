@@ -192,7 +192,7 @@ class TransportContract(Contract):
 
     @law
     async def test_a_cancelled_close_closes(self) -> None:
-        """A cancelled `aclose` raises `Cancelled` without delay, and has closed by force."""
+        """A cancelled `aclose` raises `trio.Cancelled` without delay, and has closed by force."""
         async with self._connected() as transport:
             name = "aclose in a cancelled scope"
             raised = await self._step(name, already_cancelled, transport.aclose, seconds=self.leaves)
