@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _UTF_8: Final = ("utf-8", "utf8")
+_PIDS: Final[set[int]] = set()
 
 
 def _start(env: Mapping[str, str]) -> tuple[object, ...]:
@@ -49,7 +50,13 @@ def _forker() -> socket.socket:
         process.wait()
 
     atexit.register(end)
+    _PIDS.add(process.pid)
     return ours
+
+
+def forkers() -> frozenset[int]:
+    """Return the id of the process that forks, if it was started."""
+    return frozenset(_PIDS)
 
 
 _AT_FIRST: Final = _start(os.environ)

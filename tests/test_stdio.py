@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.forks import forkers
 from trio_acp._errors import BackendUnavailable, ConnectionLost, InvalidOption, MessageTooLarge
 from trio_acp.transports import LineTransport, StdioTransport, dial_stdio, stdio, stdio_server_transport
 
@@ -46,12 +47,18 @@ def is_gone(pid: int) -> bool:
 
 
 def have_no_children() -> bool:
-    """Whether this process has no child, not even a zombie."""
+    """Whether this process has no child, not even a zombie, but for the one that starts commands for other tests."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return True
-    return False
+    children = set[int]()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has gone meanwhile
+            stat = path.read_text()
+            if int(stat.rpartition(")")[2].split()[1]) == os.getpid():
+                children.add(int(stat.split()[0]))
+    return children <= forkers()
 
 
 # -- starting -------------------------------------------------------------------
