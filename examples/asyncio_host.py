@@ -1,6 +1,8 @@
 """Use trio_acp from an asyncio program: Trio runs as its guest, in the same thread.
 
-A bot framework, a notebook or a GUI that owns asyncio's loop stays as it is.
+A bot framework, a notebook or a GUI that owns asyncio's loop stays as it is::
+
+    python examples/asyncio_host.py
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""A bridge between a chat and an agent, in fifty lines: each room is a session.
+"""A bridge between a chat and an agent: each room is a session.
 
 The chat here is two memory channels; yours has a network.  Messages of one
 room are answered in order, rooms do not wait for each other, ``/stop`` stops
 what the agent is doing there, and a room's session is closed when it was idle
-for a while and comes back with the next message.
+for a while and comes back with the next message::
+
+    python examples/chat_bridge.py
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ class Message:
 
     room: str
     text: str
+
+    def __str__(self) -> str:
+        return f"#{self.room}: {self.text}"
 
 
 class Bridge:

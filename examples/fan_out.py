@@ -1,7 +1,9 @@
 """Work on many files with many sessions, but with no more than three at once.
 
 The limit is Trio's own.  One that fails does not stop the others here: each
-gets an outcome, and what went wrong is told at the end.
+gets an outcome, and what went wrong is told at the end::
+
+    python examples/fan_out.py
 """
 
 from __future__ import annotations

@@ -3,7 +3,9 @@
 A dialog is what waits for a button; a button only calls a function, as those
 of every toolkit do.  `trio_acp.Ask` opens one for each request, several at a
 time, and whatever ends a turn takes its dialog away.  Here the screen is
-standard output, and the person is a task.
+standard output, and the person is a task::
+
+    python examples/permission_dialogs.py
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class Dialog:
         self.answered = trio.Event()
 
     def press(self, answer: Decision) -> None:
-        """Do what a button does.  From another thread: ``trio.from_thread.run_sync(dialog.press, answer)``."""
+        """Do what a button does.  A toolkit in another thread: ``trio_token.run_sync_soon(dialog.press, answer)``."""
         self.answer = answer
         self.answered.set()
 

@@ -1,7 +1,9 @@
 """Ask two agents the same; take the first answer, and stop the other agent.
 
 A nursery and a cancel scope are all that it takes: the loser's turn is
-cancelled like any other Trio code, and its agent is told.
+cancelled like any other Trio code, and its agent is told::
+
+    python examples/race.py
 """
 
 from __future__ import annotations

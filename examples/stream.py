@@ -1,7 +1,9 @@
 """Show everything that a turn streams: text, thoughts, tool calls, a plan, usage.
 
 ``match`` names the events that you care about; the others, and those that a
-later version adds, pass by.
+later version adds, pass by::
+
+    python examples/stream.py
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Three ways to limit a turn: a timeout of its own, a cancel scope, and a cancel from elsewhere.
 
 The agent here never ends by itself.  Whichever way is taken, it is told to
-stop, and the session can be used again.
+stop, and the session can be used again::
+
+    python examples/timeouts.py
 """
 
 from __future__ import annotations

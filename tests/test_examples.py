@@ -87,6 +87,13 @@ def test_an_example_runs(example: str) -> None:
     assert SHOWS[example] in done.stdout
 
 
+@pytest.mark.parametrize("example", sorted(SHOWS))
+def test_an_example_says_how_it_is_run(example: str) -> None:
+    """The command is in its docstring, so that nobody has to look elsewhere."""
+    (docstring, *_) = (ROOT / "examples" / example).read_text().split('"""\n\nfrom __future__')
+    assert f"python examples/{example}" in docstring
+
+
 def test_adapters_that_are_shown_keep_the_laws_that_the_kit_tests(tmp_path: Path) -> None:
     """The example, and both of the page, pass as they are said to: under pytest without any settings."""
     page = (ROOT / "docs" / "adapters.md").read_text()
