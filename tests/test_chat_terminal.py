@@ -301,7 +301,7 @@ async def test_commands(tmp_path: Path) -> None:
         ]:
             window.press(f"{typed}\r")
             await window.sees(partial(in_words, seen))
-        assert "## You\n\n/etc is a directory\n\n## Agent" in (tmp_path / "chat.md").read_text()
+        assert "> **You:** /etc is a directory\n\nYou said: /etc" in (tmp_path / "chat.md").read_text()
         assert 0o600 == (tmp_path / "chat.md").stat().st_mode & 0o777
         window.press("say on; hang\rsay two\r")
         await window.sees("queued: say two")

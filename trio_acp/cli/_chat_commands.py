@@ -10,7 +10,9 @@ import attrs
 import trio
 
 from .._errors import AcpError, InvalidOption
-from ._chat_log import write_new
+from .._records import SessionRecord
+from ._export import EXPORTS
+from ._files import write_private
 from ._text import one_line
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ HELP: Final = {
     "/help": "this list",
     "/quit": "leave; the session can be resumed",
 }
+_FORMS: Final = {".md": "markdown", ".jsonl": "jsonl"}
 _WRITE_SECONDS = 10.0
 
 
@@ -157,12 +160,18 @@ class ChatCommands:
         log, path = self.chat.log, Path(file)
         try:
             path = _place(self.base, file)
-            text = log.text(path)
+            form = _FORMS.get(path.suffix.lower())
+            if form is None:
+                raise InvalidOption(f"the file's name ends in .md or .jsonl, not {path.name!r}", detail="invalid-file")
+            told = await self.chat.session.status()
+            record = SessionRecord(key=told.key, agent=told.agent, cwd=told.cwd, identity=told.identity)
+            text = EXPORTS[form](record, log.entries)
             with trio.move_on_after(_WRITE_SECONDS) as scope:
-                await trio.to_thread.run_sync(write_new, path, text, abandon_on_cancel=True)
+                write = functools.partial(write_private, path, text, replace=False)
+                await trio.to_thread.run_sync(write, abandon_on_cancel=True)
         except FileExistsError:
             self.face.note(f"/export: {path} is there already; nothing was written", bad=True)
-        except InvalidOption as error:
+        except AcpError as error:
             self.face.note(f"/export: {error}", bad=True)
         except OSError as error:
             self.face.note(f"/export: {path}: {error.strerror}", bad=True)

@@ -13,7 +13,6 @@ import trio
 from .._errors import AcpError, TurnTimedOut
 from .._events import Commands, ConfigChanged, ModeChanged, Usage
 from .._outcomes import Failed, TimedOut
-from ._chat_log import Prompt
 
 if TYPE_CHECKING:
     from .._events import ConfigOption, Event
@@ -243,13 +242,13 @@ class Chat:
                 await last.finished.wait()
             self._begin(said)
         if outcome is not None and said.begun is not None:
-            self.log.add(outcome)
+            self.log.end(outcome)
             self.outcome = outcome
             self._face.end(outcome)
 
     def _begin(self, said: Said) -> None:
         said.begun = trio.current_time()
-        self.log.add(Prompt(said.text))
+        self.log.begin(None if said.turn is None else said.turn.request_id, said.text)
         self._face.begin(said.text)
         self._face.changed()
 

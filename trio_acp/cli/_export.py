@@ -105,12 +105,12 @@ def _other(body: Mapping[str, Any]) -> str:
         case "content_delta":
             return f"*Not shown: {_inline(body.get('content', {}).get('type', ''))}*"
         case "outcome":
-            return f"*{outcome_words(body)}*"
+            return f"*{_outcome_words(body)}*"
         case _:
             return ""
 
 
-def outcome_words(body: Mapping[str, Any]) -> str:
+def _outcome_words(body: Mapping[str, Any]) -> str:
     """Say how a turn ended."""
     outcome, reason = body.get("outcome"), body.get("stop_reason")
     missing = f"; {body['missing_events']} events are missing" if body.get("missing_events") else ""

@@ -10,16 +10,16 @@ from pathlib import Path
 def write_private(path: Path, text: str, replace: bool = True) -> None:
     """Write a file, for its owner only; it is there as a whole, or as it was before.
 
-    What is no plain file is written into and never replaced: a link, a FIFO, ``/dev/null``.  That may block.
+    What is no plain file is written into and never replaced: a FIFO, ``/dev/null``.  That may block.
 
     Args:
-        replace: Whether a plain file that is there already is replaced.
+        replace: Whether a plain file that is there already is replaced; a link to one stays, and leads to the new text.
 
     Raises:
         FileExistsError: it is there already, and is not to be replaced; nothing changed.
         OSError: it cannot be written.
     """
-    if path.is_symlink() or (path.exists() and not path.is_file()):
+    if (path.is_symlink() and replace) or (path.exists() and not path.is_file()):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)

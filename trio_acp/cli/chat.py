@@ -224,7 +224,7 @@ async def _on_terminal(job: _Job, session: Session) -> int:
     terminal = Terminal(sys.stdin.fileno(), sys.stdout.fileno())
     renderer = renderer_for(sys.stdout.encoding or "utf-8")
     view = ChatView(output, terminal.size, renderer, editor, job.asking, job.explain)
-    view.chat = chat = Chat(session, view, ChatLog(), timeout=job.timeout)
+    view.chat = chat = Chat(session, view, ChatLog(session.key), timeout=job.timeout)
     on_terminal = TerminalChat(terminal, view, editor, KeyDecoder(sys.stdin.encoding or "utf-8"), job.asking, chat)
     on_terminal.commands = commands = _commands(job, chat, view)
     commands.quit = on_terminal.leave
@@ -241,7 +241,7 @@ async def _on_terminal(job: _Job, session: Session) -> int:
 async def _in_lines(job: _Job, session: Session) -> int:
     face = PlainFace(Output.stdout(), Output.stderr(), job.explain)
     face.note(f"{_ORIGINS[session.origin or 'new']} {session.key}")
-    chat = Chat(session, face, ChatLog(), timeout=job.timeout)
+    chat = Chat(session, face, ChatLog(session.key), timeout=job.timeout)
     fd = os.open(os.devnull, os.O_RDONLY) if sys.stdin is None else sys.stdin.fileno()
     return await chat_in_lines(LineReader(fd), face, chat, _commands(job, chat, face))
 
