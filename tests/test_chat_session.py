@@ -33,7 +33,7 @@ from trio_acp.cli._chat_session import MOST_WAITING, Chat, Face
 from trio_acp.testing import FakeRuntime
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from trio.testing import MockClock
@@ -58,6 +58,9 @@ class Heard(Face):
 
     def note(self, text: str, *, bad: bool = False) -> None:
         self.heard.append(text)
+
+    def explain(self, words: Mapping[str, str]) -> None:
+        self.heard.append(words)
 
     def changed(self) -> None:
         pass
@@ -216,10 +219,11 @@ def test_a_log_may_be_exported_while_a_message_comes() -> None:
 def test_what_is_remembered_is_bounded() -> None:
     """What comes later is left out, and that is known."""
     log = ChatLog("k")
-    log.add(TextDelta("x" * LARGEST))
-    assert not log.full
-    log.add(TextDelta("y"))
-    assert log.full
+    full = []
+    for piece in ("x" * LARGEST, "y"):
+        log.add(TextDelta(piece))
+        full.append(log.full)
+    assert [False, True] == full
     log.end(Completed())
     assert ["x" * LARGEST] == [entry.body["text"] for entry in log.entries]
 

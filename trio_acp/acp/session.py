@@ -211,7 +211,7 @@ class AgentSession:
             verdict = Verdict(decision="cancel", rule=_OVER)
         elif not isinstance(verdict, Verdict):
             verdict = Verdict(decision=verdict, rule=type(turn.permissions).__name__)
-        option = choose_option(verdict.decision, asked.options)
+        option = choose_option(verdict.decision, asked.options, always=verdict.always)
         option_id = None if option is None else option.id
         chosen = verdict.decision if option is not None else "cancel"
         if unanswered:

@@ -21,14 +21,20 @@ if TYPE_CHECKING:
     from ._chat_session import Chat, Face
 
 HELP: Final = {
-    "/mode [MODE]": "have the agent go into a mode; alone, tell the mode",
-    "/set [KEY VALUE]": "set an option of the agent; alone, tell the options",
-    "/status": "how the session is",
-    "/cancel": "stop the running turn, and take back what waits",
-    "/queue": "what waits; /queue clear takes it back",
-    "/export FILE": "write this chat to a new file, .md or .jsonl",
+    "/mode [MODE]": "tell the agent's mode, or change it",
+    "/set [KEY VALUE]": "tell its options, or change one",
+    "/status": "tell how the session is",
+    "/cancel": "stop the turn, take back what waits",
+    "/queue [clear]": "tell what waits, or take it back",
+    "/export FILE": "write a new file, .md or .jsonl",
     "/help": "this list",
     "/quit": "leave; the session can be resumed",
+}
+KEYS: Final = {
+    "Ctrl-C": "stop the turn; twice: leave",
+    "Ctrl-D": "leave",
+    "Ctrl-U": "clear the line",
+    "Alt-Enter": "begin a new line",
 }
 _FORMS: Final = {".md": "markdown", ".jsonl": "jsonl"}
 _WRITE_SECONDS = 10.0
@@ -183,12 +189,8 @@ class ChatCommands:
                 self.face.note(f"written: {path}{cut}")
 
     def _help(self) -> None:
-        for usage, words in HELP.items():
-            self.face.note(f"{usage:18} {words}")
-        for name, words in sorted(self.chat.told.commands.items()):
-            if f"/{name}" not in _names():
-                self.face.note(one_line(f"/{name:17} {words} (the agent's)"))
-        self.face.note("Ctrl-C stops a turn, twice leaves; Alt-Enter begins a new line; Ctrl-D leaves")
+        agents = {f"/{name}": f"{words} (the agent's)" for name, words in sorted(self.chat.told.commands.items())}
+        self.face.explain({name: words for name, words in agents.items() if name not in _names()} | HELP | KEYS)
 
 
 def _place(base: Path, file: str) -> Path:
