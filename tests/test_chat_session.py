@@ -258,6 +258,9 @@ async def test_lines_are_prompts_and_answers_are_lines(tmp_path: Path) -> None:
     assert 2 == (tmp_path / "c.jsonl").read_text().count('"type": "prompt"')
     again = await run_cli("chat", "--stdio", STDIO, "--session", "p", stdin=b"/quit\nsay no\n", env=env)
     assert (0, b"") == (again.returncode, again.stdout)
+    anew = "trio-acp: the conversation begins anew: the agent refused the session: "
+    assert again.stderr.decode().startswith(anew)
+    assert again.stderr.endswith(b"\nnew session p\n")
 
 
 @pytest.mark.parametrize(

@@ -352,12 +352,19 @@ def test_a_denial_is_blamed_only_for_what_came_of_it(run: Run, script: str, code
     assert code == run(script)[0]
 
 
-def test_a_session_that_cannot_be_resumed_is_not_passed_off_as_the_old_one(
-    run: Run,
-) -> None:
-    """If the agent has forgotten the conversation, one line says that it begins anew."""
-    for expected in ("", "the agent cannot resume this session; the conversation begins anew\n"):
-        code, out, err = run("history", "--session", "k")
+@pytest.mark.parametrize(
+    ("stdio", "reason"),
+    [
+        (STDIO, "the agent refused the session: session/resume: There is no such session (-32002)"),
+        (f"{STDIO} --no-load --no-resume", "the agent can neither resume nor load sessions"),
+    ],
+    ids=["forgotten", "not offered"],
+)
+def test_a_session_that_cannot_be_resumed_is_not_passed_off_as_the_old_one(run: Run, stdio: str, reason: str) -> None:
+    """One line says that the conversation begins anew, and why: the agent has forgotten it, or resumes none."""
+    line = f"the conversation begins anew: {reason}\n"
+    for expected in ("", line):
+        code, out, err = run("history", "--session", "k", stdio=stdio)
         assert (0, expected) == (code, err)
         assert "this session is new" in out
 

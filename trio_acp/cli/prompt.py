@@ -36,7 +36,7 @@ from ._signals import run
 from ._store import USUAL_AGENT, add_store_option, store_path
 from ._text import one_line
 from ._trace import add_trace_option, open_trace
-from ._why import why
+from ._why import begins_anew, why
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,7 +192,7 @@ async def _turn(job: _Job, manager: SessionManager) -> Outcome:
     try:
         session = await manager.start_session(job.key or uuid.uuid4().hex, agent=USUAL_AGENT, cwd=job.cwd, mode=mode)
         if session.origin == "replaced":
-            await job.writer.note("the agent cannot resume this session; the conversation begins anew")
+            await job.writer.note(begins_anew(session))
         left = max(job.settings.limits.turn - (trio.current_time() - began), 0.001)
         async with session.turn(job.text, timeout=left) as turn:
             async for event in turn:
