@@ -1,4 +1,4 @@
-"""``trio-acp prompt`` asks at the terminal, if there is one."""
+"""``trio-acp prompt`` at a terminal: it asks there for permission, and Ctrl-C stops it."""
 
 from __future__ import annotations
 
@@ -101,6 +101,24 @@ async def test_a_question_ends_with_its_turn() -> None:
         assert 3 == await window.ends()
         assert "trio-acp: the time was up after 3 s" in window.rows
         assert before == window.mode()
+
+
+@needs_terminal
+@pytest.mark.parametrize(
+    ("script", "wait_for", "rows"),
+    [
+        ("say working; hang", "working", ["working^C"]),
+        ("tool T; hang", "tool completed: T", ["tool, read: T", "tool completed: T"]),
+    ],
+    ids=["within a line", "after one"],
+)
+async def test_ctrl_c_says_what_it_did(script: str, wait_for: str, rows: list[str]) -> None:
+    """On a line of its own, whatever the terminal shows of the key."""
+    async with prompt(script) as window:
+        await window.sees(wait_for)
+        window.press("\x03")
+        assert 130 == await window.ends()
+        assert [*rows, "trio-acp: interrupted; the turn was stopped"] == window.rows
 
 
 @needs_terminal
