@@ -162,14 +162,15 @@ async def test_a_question_offers_what_the_agent_offers(
 
 
 async def test_a_question_stays_in_sight(autojump_clock: MockClock) -> None:
-    """What is asked is told again below what was shown since, and while a line is typed, with what to do about it."""
+    """It is told again below what was shown since; while a line is typed, what to do about that is told."""
     async with seated(FakeRuntime()) as seat, asked(seat, USUAL):
-        question = "? Write it (edit)"
-        assert question not in seat.rows()  # it is right above
+        question, words = "? Write it (edit)", "a question waits: send or clear (Ctrl-U) your line to answer"
+        await seat.press("hel")
+        assert [words, "ready | /help", "» hel"] == seat.rows()  # the question stands right above
         seat.view.turn.show(TextDelta("by the way\n"))
+        await seat.press(CTRL_U)
         assert [question, "allow? y = yes, a = always, n = no, Ctrl-C = stop"] == seat.rows()[-4:-2]
         await seat.press("hello")
-        words = "a question waits: send or clear (Ctrl-U) your line to answer"
         assert [question, words] == seat.rows()[-4:-2]
         assert ["» hello"] == seat.rows()[-1:]
         assert all(width(row) <= 39 for row in seat.rows(39))

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from ..abc import Decision, PermissionOption
 
+DECIDED: Final[dict[str, str]] = {"allow": "allowed", "deny": "denied", "cancel": "not granted"}
+"""What became of a permission, by the decision."""
+
 _ALL: Final[tuple[tuple[str, str, Decision, bool], ...]] = (
     ("y", "yes", "allow", False),
     ("a", "always", "allow", True),

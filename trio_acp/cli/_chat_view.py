@@ -138,7 +138,7 @@ class ChatView(Face):
         else:
             words = "allow?"
         rows = renderer.note(words, columns, "ask")
-        if self._editor.text or self.screen.history != self._history:  # what is asked is not right above any more
+        if self.screen.history != self._history:  # what is asked does not stand right above any more
             rows.insert(0, renderer.style("ask", renderer.line(f"? {call.title} ({call.kind})", columns)))
         return rows
 
