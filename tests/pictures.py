@@ -1,8 +1,9 @@
 """Takes pictures of what people look at, so that somebody does: ``python -m tests.pictures [DIRECTORY]``.
 
 A timeline of real runs is rendered in headless Chromium, as wide as a phone
-and as a desktop, light and dark.  Each picture is checked for one thing only,
-that it is not blank; the rest is for eyes.  Without Chromium it says so, and
+and as a desktop, and a chat on terminals of 40 and of 80 columns, all of them
+light and dark.  Each picture is checked for one thing only, that it is not
+blank; the rest is for eyes.  Without Chromium it says so, and
 ends well.
 """
 
@@ -14,13 +15,18 @@ import subprocess
 import sys
 import tempfile
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+import trio
+
+from tests.readme_picture import converse, draw
 from tests.trace_kit import write_demo
 
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDTHS: Final = {"phone": 375, "desktop": 1280}
+COLUMNS: Final = (40, 80)
 HEIGHT: Final = 1900
 _FRAME: Final = (
     '<!doctype html><body style="margin:0"><iframe src="{page}" style="width:{width}px;height:{height}px;border:0">'
@@ -83,11 +89,17 @@ def main(argv: list[str]) -> int:
     trace, page = directory / "timeline.jsonl", directory / "timeline.html"
     write_demo(trace)
     subprocess.run([sys.executable, "-m", "trio_acp", "timeline", str(trace), "--html", str(page)], check=True)
+    pages = [(f"timeline-{name}", page, width) for name, width in WIDTHS.items()]
+    for columns in COLUMNS:
+        chat = directory / f"chat-{columns}.svg"
+        with tempfile.TemporaryDirectory() as home:
+            chat.write_text(draw(trio.run(partial(converse, Path(home), columns=columns, asked=True))), "utf-8")
+        pages.append((chat.stem, chat, WIDTHS["desktop"]))
     blank = []
-    for name, width in WIDTHS.items():
+    for name, shown, width in pages:
         for dark in (False, True):
-            picture = directory / f"timeline-{name}-{'dark' if dark else 'light'}.png"
-            take(browser, page, picture, width, dark=dark)
+            picture = directory / f"{name}-{'dark' if dark else 'light'}.png"
+            take(browser, shown, picture, width, dark=dark)
             if different_rows(picture) < 50:
                 blank.append(picture)
             print(f"Took {picture}")

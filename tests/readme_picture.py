@@ -57,6 +57,7 @@ _EDIT: Final = {
 }
 FIRST: Final = "why does test_total fail?"
 SECOND: Final = "now run everything a hundred times"
+OTHER: Final = "add a test for negative numbers"
 SCRIPTS: Final = {
     FIRST: "\n".join(
         (
@@ -72,6 +73,14 @@ SCRIPTS: Final = {
         )
     ),
     SECOND: "\n".join((_said("Run 1 of 100: 212 passed."), "hang")),
+    OTHER: "\n".join(
+        (
+            "think Negative numbers are texts with a sign here, so they are converted like the others.",
+            _update("tool_call", toolCallId="r", title="test_total.py", kind="edit", status="completed"),
+            _said("Two cases are **new**:\n\n- both numbers negative\n- one of them\n\nLet me run them."),
+            "permission! pytest test_total.py -k negative kind=execute",
+        )
+    ),
 }
 
 
@@ -81,8 +90,11 @@ def _install(program: Path, *arguments: str) -> None:
     program.chmod(0o755)
 
 
-async def converse(directory: Path) -> list[list[Char]]:
-    """Have the conversation, with its files in `directory`; return the cells of what is seen at its end."""
+async def converse(directory: Path, *, columns: int = COLUMNS, asked: bool = False) -> list[list[Char]]:
+    """Have the conversation, with its files in `directory`; return the cells of what is seen at its end.
+
+    Or else, if `asked`, have another one, up to a question that waits while somebody types.
+    """
     home = directory / "home"
     home.mkdir(mode=0o700)
     (home / "config.toml").write_text('[agents.demo]\nstdio = ["demo-agent"]\n', "utf-8")
@@ -90,7 +102,7 @@ async def converse(directory: Path) -> list[list[Char]]:
     _install(directory / "trio-acp", "-m", "trio_acp")
     _install(directory / "demo-agent", "-m", "tests.programs.actor", str(home / "scripts.json"))
     env = {"TRIO_ACP_HOME": str(home), "PATH": f"{directory}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "PS1": "$ "}
-    async with terminal_window(["sh", "-i"], columns=COLUMNS, lines=40, env=env, cwd=directory) as window:
+    async with terminal_window(["sh", "-i"], columns=columns, lines=40, env=env, cwd=directory) as window:
         await window.sees("$")
         window.press("trio-acp chat --agent demo --session work\r")
         await window.sees("ready")
@@ -98,6 +110,12 @@ async def converse(directory: Path) -> list[list[Char]]:
         await window.sees("y = yes")
         window.press("y")
         await window.sees(lambda text: "It passes now." in text and "ready" in text)
+        if asked:
+            window.press(f"{OTHER}\r")
+            await window.sees("y = yes")
+            window.press("and then comm")
+            await window.sees(lambda text: "a question waits" in text and "and then comm" in text)
+            return cells(window)
         window.press(f"{SECOND}\r")
         await window.sees("212 passed")
         window.press("\x03")

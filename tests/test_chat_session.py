@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-import stat
+import re
 import subprocess
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 import trio
 
 from tests.cli_kit import CLI, STDIO, run_cli
 from trio_acp import (
     Completed,
-    InvalidOption,
     Plan,
     PlanEntry,
     Settings,
@@ -28,13 +27,13 @@ from trio_acp import (
 )
 from trio_acp.abc import PermissionRequest
 from trio_acp.cli._ask import PAUSE, AskUser
-from trio_acp.cli._chat_log import LARGEST, ChatLog, Entry, Prompt, write_new
+from trio_acp.cli._chat_log import LARGEST, ChatLog
 from trio_acp.cli._chat_plain import LineReader
 from trio_acp.cli._chat_session import MOST_WAITING, Chat, Face
 from trio_acp.testing import FakeRuntime
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from trio.testing import MockClock
@@ -60,6 +59,9 @@ class Heard(Face):
     def note(self, text: str, *, bad: bool = False) -> None:
         self.heard.append(text)
 
+    def explain(self, words: Mapping[str, str]) -> None:
+        self.heard.append(words)
+
     def changed(self) -> None:
         pass
 
@@ -73,7 +75,7 @@ async def conversation(settings: Settings | None = None) -> AsyncIterator[tuple[
     runtime, face = FakeRuntime(turn=[TextDelta("x"), TextDelta("y")]), Heard()
     async with open_session_manager({"fake": runtime}, settings=settings) as manager:
         session = await manager.start_session("s", agent="fake")
-        chat = Chat(session, face, ChatLog())
+        chat = Chat(session, face, ChatLog(session.key))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(chat.run)
             yield chat, face, runtime
@@ -173,68 +175,73 @@ async def test_what_waits_can_be_taken_back(autojump_clock: MockClock) -> None:
 
 
 def remembered() -> ChatLog:
-    """Return a log of a small chat."""
-    log, call = ChatLog(), ToolCall(id="1", title="Read\x1b[2J", status="in_progress")
-    entries: list[Entry] = [Prompt("hi"), Thought("a"), Thought("b"), TextDelta("on"), TextDelta("e\x9b"), call]
-    for entry in entries:
-        log.add(entry)
-    log.add(ToolCall(id="1", title="Read\x1b[2J", status="completed"))
-    log.add(Plan(entries=(PlanEntry(content="x", priority="high", status="pending"),)))
+    """Return a log of a small chat, a second between any two things that happened."""
+    log, call = ChatLog("k", iter(range(1, 100)).__next__), ToolCall(id="1", title="Read\x1b[2J", status="in_progress")
+    log.begin("first", "hi")
+    for event in (Thought("a"), Thought("b"), TextDelta("on"), TextDelta("e\x9b"), call):
+        log.add(event)
+    log.add(attrs.evolve(call, status="completed"))
     log.add(Plan(entries=(PlanEntry(content="x", priority="high", status="completed"),)))
-    log.add(Completed())
-    log.add(Prompt("more"))
-    log.add(Stopped(by="user"))
+    log.end(Completed())
+    log.begin("second", "more")
+    log.add(TextDelta("p", message_id="1"))
+    log.add(TextDelta("q", message_id="2"))
+    log.end(Stopped(by="user"))
     return log
 
 
-def test_the_markdown_has_everything_once(tmp_path: Path) -> None:
-    """Messages whole, tools and the plan as they ended, nothing that a terminal obeys."""
-    text = remembered().text(tmp_path / "x.MD")
-    begin = "## You\n\nhi\n\n## Agent\n\n> ab\n\none\\u009b\n\n- completed: Read\\u001b[2J\n\n- [x] x\n\n"
-    assert text.startswith(f"{begin}## You\n\nmore\n\n## Agent\n")
-    assert text.endswith("\n\n*Stopped by user*\n")
-
-
-def test_the_json_has_an_object_a_line(tmp_path: Path) -> None:
-    """In the order in which things happened, in ASCII."""
-    text = remembered().text(tmp_path / "x.jsonl")
-    assert text.isascii()
-    types = [json.loads(line)["type"] for line in text.splitlines()]
-    begin = [
-        "prompt",
-        "thought",
-        "text_delta",
-        "tool_call",
-        "tool_call",
-        "plan",
-        "plan",
-        "outcome",
-        "prompt",
-        "outcome",
+def test_the_log_is_a_transcript() -> None:
+    """What `sessions export` makes documents of: messages are whole, and each entry has its turn, place and time."""
+    entries = remembered().entries
+    assert {"k"} == {entry.session for entry in entries}
+    assert [("prompt", "hi"), ("thought", "ab"), ("text_delta", "one\x9b")] == [
+        (entry.body["type"], entry.body["text"]) for entry in entries[:3]
     ]
-    assert begin == types
+    assert [("tool_call", "event"), ("tool_call", "event"), ("plan", "event"), ("outcome", "outcome")] == [
+        (entry.body["type"], entry.kind) for entry in entries[3:7]
+    ]
+    assert [("second", 0), ("second", 1), ("second", 2), ("second", 3)] == [(e.turn, e.seq) for e in entries[7:]]
+    assert ["more", "p", "q"] == [entry.body["text"] for entry in entries[7:10]]
+    assert list(range(1, 12)) == [entry.time for entry in entries]
 
 
-def test_an_export_overwrites_nothing(tmp_path: Path) -> None:
-    """Not even where a link points to; a new file is its owner's alone."""
-    write_new(tmp_path / "new", "x")
-    assert 0o600 == stat.S_IMODE((tmp_path / "new").stat().st_mode)
-    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    for name in ("new", "link"):
-        with pytest.raises(FileExistsError):
-            write_new(tmp_path / name, "y")
-    assert {"new": "x"} == {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()}
-    with pytest.raises(InvalidOption):
-        ChatLog().text(tmp_path / "x.html")
+def test_a_log_may_be_exported_while_a_message_comes() -> None:
+    """What there is of it by then is there, and the rest is still added to it."""
+    log = ChatLog("k")
+    log.begin(None, "hi")
+    for text in ("on", "e"):
+        log.add(TextDelta(text))
+    assert "one" == log.entries[-1].body["text"]
+    log.add(TextDelta(" more"))
+    assert ["hi", "one more"] == [entry.body["text"] for entry in log.entries]
 
 
 def test_what_is_remembered_is_bounded() -> None:
     """What comes later is left out, and that is known."""
-    log = ChatLog()
-    log.add(TextDelta("x" * LARGEST))
-    assert not log.full
-    log.add(TextDelta("y"))
-    assert log.full
+    log = ChatLog("k")
+    full = []
+    for piece in ("x" * LARGEST, "y"):
+        log.add(TextDelta(piece))
+        full.append(log.full)
+    assert [False, True] == full
+    log.end(Completed())
+    assert ["x" * LARGEST] == [entry.body["text"] for entry in log.entries]
+
+
+async def test_a_chat_is_exported_as_a_recorded_session_is(tmp_path: Path) -> None:
+    """The same entries in the same layout: only times may differ."""
+    env = {"TRIO_ACP_HOME": str(tmp_path)}
+    lines = "".join(
+        [
+            "think why; say one; say 1; tool T kind=read; plan a|b; permission W\nsay two\n",
+            *(f"/export {tmp_path}/c.{form}\n" for form in ("md", "jsonl")),
+        ]
+    ).encode()
+    await run_cli("chat", "--stdio", STDIO, "--session", "p", "--record", stdin=lines, env=env)
+    for form, name in (("markdown", "c.md"), ("jsonl", "c.jsonl")):
+        recorded = await run_cli("sessions", "export", "p", "--format", form, env=env)
+        times = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC|\"time\": [0-9.]+")
+        assert times.sub("T", recorded.stdout.decode()) == times.sub("T", (tmp_path / name).read_text())
 
 
 # -- without a terminal -------------------------------------------------------
@@ -251,6 +258,9 @@ async def test_lines_are_prompts_and_answers_are_lines(tmp_path: Path) -> None:
     assert 2 == (tmp_path / "c.jsonl").read_text().count('"type": "prompt"')
     again = await run_cli("chat", "--stdio", STDIO, "--session", "p", stdin=b"/quit\nsay no\n", env=env)
     assert (0, b"") == (again.returncode, again.stdout)
+    anew = "trio-acp: the conversation begins anew: the agent refused the session: "
+    assert again.stderr.decode().startswith(anew)
+    assert again.stderr.endswith(b"\nnew session p\n")
 
 
 @pytest.mark.parametrize(

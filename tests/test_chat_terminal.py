@@ -129,16 +129,18 @@ async def test_a_permission_is_given_by_one_key(tmp_path: Path) -> None:
         await window.sees("? Write it (edit)")
         window.press("\x1b[200~y\x1b[201~")  # pasted text answers nothing
         await window.sees("» y")
-        await window.sees("or press Ctrl-U")
+        await window.sees("Enter answers: yes")
         window.press("n")
+        await window.sees("? Write it (edit)\na question waits: send or clear (Ctrl-U) your line to answer\n")
         await window.sees("» yn")
         window.press(CTRL_U)
         await window.sees("y = yes")
         window.press("y")
         await window.sees("permission allowed: Write it")
-        await window.sees(lambda text: "? Then this" in text and "y = yes" in text)
-        window.press("n")
-        await window.sees(lambda text: "permission denied: Then this" in text and "done\n" in text)
+        await window.sees(lambda text: "? Then this" in text and "a = always" in text)
+        window.press("always\r")
+        await window.sees("permission allowed (asked, always): Then this")
+        await window.sees(lambda text: "selected allow_always" in text and "done\n" in text)
         window.press(CTRL_D)
         await left(window)
 
@@ -281,7 +283,7 @@ async def test_commands(tmp_path: Path) -> None:
     agent = shlex.join([*AGENT, "--config"])
     async with chatting(tmp_path, "--session", "named", agent=agent, lines=60) as window:
         for typed, seen in [
-            ("/help", "/export FILE"),
+            ("/help", "/export FILE write a new file, .md or .jsonl /help"),
             ("/mode", "mode: not told"),
             ("/mode code", "mode: code"),
             ("/set", "the agent has told of no options yet"),
@@ -301,7 +303,7 @@ async def test_commands(tmp_path: Path) -> None:
         ]:
             window.press(f"{typed}\r")
             await window.sees(partial(in_words, seen))
-        assert "## You\n\n/etc is a directory\n\n## Agent" in (tmp_path / "chat.md").read_text()
+        assert "> **You:** /etc is a directory\n\nYou said: /etc" in (tmp_path / "chat.md").read_text()
         assert 0o600 == (tmp_path / "chat.md").stat().st_mode & 0o777
         window.press("say on; hang\rsay two\r")
         await window.sees("queued: say two")

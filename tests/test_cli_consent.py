@@ -1,4 +1,4 @@
-"""``trio-acp prompt`` asks at the terminal, if there is one."""
+"""``trio-acp prompt`` at a terminal: it asks there for permission, and Ctrl-C stops it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ needs_terminal = pytest.mark.skipif(
     not sys.platform.startswith("linux") or shutil.which("setsid") is None, reason="needs setsid of util-linux"
 )
 
-QUESTION = "Allow it? [y/N]"
+QUESTION = "Allow it? [y/"
 ASKS = "permission! Delete it kind=edit; say done"
 
 
@@ -56,6 +56,8 @@ async def test_a_line_is_the_answer(keys: str, code: int, seen: str) -> None:
     [
         ("y\n", "allow_always,allow_once,reject_once", ("allow it once", "deny it"), "selected allow_once-2"),
         ("n\n", "allow_once,reject_once", ("allow it once", "deny it"), "selected reject_once-2"),
+        ("a\n", "allow_once,allow_always,reject_once", ("allow it once", "deny it"), "selected allow_always-2"),
+        ("Never\n", "allow_once,reject_always,reject_once", ("allow it once", "deny it"), "selected reject_always-2"),
         ("y\n", "allow_always,reject_always", ("allow it ALWAYS", "deny it ALWAYS"), "selected allow_always-1"),
         ("n\n", "allow_always,reject_always", ("allow it ALWAYS", "deny it ALWAYS"), "selected reject_always-2"),
         ("y\n", "someday,reject_once", ("cancel: the agent does not offer this", "deny it"), "cancelled"),
@@ -70,6 +72,8 @@ async def test_an_answer_does_what_was_said_of_it(keys: str, kinds: str, offered
         assert lines == text.splitlines()[:2]
         assert f"  y = {offered[0]}" in text
         assert f"  n = {offered[1]}" in text
+        assert ("  a = allow it ALWAYS\n" in text) == ({"allow_once", "allow_always"} <= {*kinds.split(",")})
+        assert ("  x = deny it ALWAYS\n" in text) == ({"reject_once", "reject_always"} <= {*kinds.split(",")})
         window.press(keys)
         assert 0 == await window.ends()
         assert f"permission: {answer}" in window.text
@@ -100,6 +104,24 @@ async def test_a_question_ends_with_its_turn() -> None:
 
 
 @needs_terminal
+@pytest.mark.parametrize(
+    ("script", "wait_for", "rows"),
+    [
+        ("say working; hang", "working", ["working^C"]),
+        ("tool T; hang", "tool completed: T", ["tool, read: T", "tool completed: T"]),
+    ],
+    ids=["within a line", "after one"],
+)
+async def test_ctrl_c_says_what_it_did(script: str, wait_for: str, rows: list[str]) -> None:
+    """On a line of its own, whatever the terminal shows of the key."""
+    async with prompt(script) as window:
+        await window.sees(wait_for)
+        window.press("\x03")
+        assert 130 == await window.ends()
+        assert [*rows, "trio-acp: interrupted; the turn was stopped"] == window.rows
+
+
+@needs_terminal
 async def test_a_long_title_shows_its_end() -> None:
     """What matters of a command may be its last words, and many spaces do not push them away."""
     async with prompt("permission echo " + "x" * 600 + " " * 500 + "&& rm -rf /") as window:
@@ -110,10 +132,11 @@ async def test_a_long_title_shows_its_end() -> None:
 
 @needs_terminal
 async def test_anything_else_is_asked_again() -> None:
-    """A line that is neither yes nor no answers nothing."""
+    """A line that is neither yes nor no answers nothing; what is an answer is told."""
     async with prompt(ASKS) as window:
         await window.sees(QUESTION)
         window.press("maybe\n")
+        await window.sees("Please answer y, a or n.")
         await window.sees(lambda text: text.count(QUESTION) == 2)
         window.press("y\n")
         assert 0 == await window.ends()

@@ -8,6 +8,7 @@ import logging
 import os
 import pty
 import runpy
+import subprocess
 import sys
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
@@ -241,6 +242,21 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         text = capsys.readouterr().out
         assert "example" in text
         assert [] == [line for line in text.splitlines() if len(line) > 90]
+
+
+def test_ctrl_c_while_the_command_is_loaded_is_no_error() -> None:
+    """Exit code 130 without a traceback, as later."""
+    load = (
+        "import sys\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'trio_acp.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "from trio_acp.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", load], capture_output=True, check=False, timeout=60)
+    assert (130, b"", b"") == (done.returncode, done.stdout, done.stderr)
 
 
 def test_a_command_is_needed(capsys: pytest.CaptureFixture[str]) -> None:

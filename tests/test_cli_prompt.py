@@ -352,12 +352,19 @@ def test_a_denial_is_blamed_only_for_what_came_of_it(run: Run, script: str, code
     assert code == run(script)[0]
 
 
-def test_a_session_that_cannot_be_resumed_is_not_passed_off_as_the_old_one(
-    run: Run,
-) -> None:
-    """If the agent has forgotten the conversation, one line says that it begins anew."""
-    for expected in ("", "the agent cannot resume this session; the conversation begins anew\n"):
-        code, out, err = run("history", "--session", "k")
+@pytest.mark.parametrize(
+    ("stdio", "reason"),
+    [
+        (STDIO, "the agent refused the session: session/resume: There is no such session (-32002)"),
+        (f"{STDIO} --no-load --no-resume", "the agent can neither resume nor load sessions"),
+    ],
+    ids=["forgotten", "not offered"],
+)
+def test_a_session_that_cannot_be_resumed_is_not_passed_off_as_the_old_one(run: Run, stdio: str, reason: str) -> None:
+    """One line says that the conversation begins anew, and why: the agent has forgotten it, or resumes none."""
+    line = f"the conversation begins anew: {reason}\n"
+    for expected in ("", line):
+        code, out, err = run("history", "--session", "k", stdio=stdio)
         assert (0, expected) == (code, err)
         assert "this session is new" in out
 
@@ -388,14 +395,27 @@ async def test_a_reader_that_goes_away_ends_it_quietly() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_cancels_the_turn(number: signal.Signals) -> None:
-    """After a signal the agent is told to stop, the outcome is shown, and the code is 130."""
+    """After a signal the agent is told to stop, the outcome is shown, a line says so, and the code is 130."""
     async with started_cli("prompt", "say hi; hang", "--stdio", STDIO, "--format", "json") as process:
         out = await read_until(process.stdout, b"\n")
         process.send_signal(number)
         out += await read_all(process.stdout)
-        assert (130, b"") == (await process.wait(), await read_all(process.stderr))
+        said = b"trio-acp: interrupted; the turn was stopped\n"
+        assert (130, said) == (await process.wait(), await read_all(process.stderr))
     assert ["text_delta", "outcome"] == [line["type"] for line in json_lines(out)]
     assert ("stopped", "caller") == (json_lines(out)[-1]["outcome"], json_lines(out)[-1]["by"])
+
+
+async def test_a_signal_before_there_is_a_turn_is_told_apart(tmp_path: Path) -> None:
+    """Nothing was asked of an agent that was not ready yet."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    mute = shlex.join(["sh", "-c", f"echo > {fifo}; exec cat > /dev/null"])
+    async with started_cli("prompt", "hi", "--stdio", mute) as process:
+        await trio.to_thread.run_sync(fifo.read_bytes, abandon_on_cancel=True)  # which waits until the agent runs
+        process.send_signal(signal.SIGINT)
+        said = b"trio-acp: interrupted before the turn began\n"
+        assert (130, said) == (await process.wait(), await read_all(process.stderr))
 
 
 async def test_a_second_signal_leaves_at_once() -> None:

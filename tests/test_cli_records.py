@@ -165,12 +165,19 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path, monkeypat
 
 
 def test_a_file_that_is_there_is_kept_where_that_was_said(tmp_path: Path) -> None:
-    """What is new is its owner's alone, and a failure leaves nothing."""
+    """Also where a link points to; what is new is its owner's alone."""
     write_private(tmp_path / "new", "x", replace=False)
     assert 0o600 == stat.S_IMODE((tmp_path / "new").stat().st_mode)
     with pytest.raises(FileExistsError):
         write_private(tmp_path / "new", "y", replace=False)
     assert "x" == (tmp_path / "new").read_text()
+    for link, target in (("link", "new"), ("dangling", "nowhere")):
+        (tmp_path / link).symlink_to(tmp_path / target)
+        with pytest.raises(FileExistsError):
+            write_private(tmp_path / link, "y", replace=False)
+    assert {"new": "x"} == {
+        path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file() and not path.is_symlink()
+    }
 
 
 @pytest.mark.parametrize("replace", [True, False])

@@ -70,17 +70,18 @@ OPTIONS = st.lists(
 )
 
 
-@given(OPTIONS, st.sampled_from(("allow", "deny", "cancel")))
-def test_a_decision_is_never_turned_round(options: list[PermissionOption], decision: Decision) -> None:
+@given(OPTIONS, st.sampled_from(("allow", "deny", "cancel")), st.booleans())
+def test_a_decision_is_never_turned_round(options: list[PermissionOption], decision: Decision, always: bool) -> None:
     """Whatever an agent offers, denying chooses no option that allows, allowing none that rejects; cancelling none."""
-    option = choose_option(decision, options)
+    option = choose_option(decision, options, always=always)
     prefix = {"allow": "allow_", "deny": "reject_"}.get(decision)
     fitting = (
         [] if prefix is None else [option for option in options if option.kind in {f"{prefix}once", f"{prefix}always"}]
     )
     assert (option is None) is (fitting == [])
     assert option is None or option in fitting
-    assert option is None or option.kind.endswith("once") or all(other.kind == option.kind for other in fitting)
+    wanted = "always" if always else "once"
+    assert option is None or option.kind.endswith(wanted) or all(other.kind == option.kind for other in fitting)
 
 
 # -- the simple policies --------------------------------------------------------

@@ -111,6 +111,8 @@ async def test_a_session_that_is_lost_begins_anew(code: int, autojump_clock: Moc
     async with refusing(agent, store, {"session/resume": [code], "session/load": [code]}) as manager:
         session = await manager.start_session("k", agent="agent", cwd="/repo")
         assert ("replaced", "session-2") == (session.origin, (await session.status()).session_id)
+        assert session.lost is not None
+        assert f"({code})" in session.lost
     asked = ["refused/session/resume"] + ["refused/session/load"] * (code in {INTERNAL, UNKNOWN})
     assert asked == [method for method in received(agent) if method.startswith("refused/")]
 

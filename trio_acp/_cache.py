@@ -67,6 +67,7 @@ class CacheEntry:
         record: Its metadata; ids learned last, and what a store did not take, are not stored yet.
         origin: Whether it was opened anew, resumed, or opened anew because
             what was stored could not be resumed.
+        lost: Why that could not be resumed.
         suspect: True while the handle owes an answer: it must be found quiet
             or closed before it is used again.
         doubtful: True since something failed on the handle: the runtime is
@@ -82,6 +83,7 @@ class CacheEntry:
     handle: Handle
     record: SessionRecord
     origin: Origin = "new"
+    lost: str | None = None
     suspect: bool = False
     doubtful: bool = False
     heard: tuple[str | None, ...] = ()

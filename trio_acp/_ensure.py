@@ -112,7 +112,8 @@ async def ensure_runtime_handle(
     opened = await _open(ctx, request, runtime, record, resume, deadline, slot, begin_anew=begin_anew)
     if opened is None:
         return None
-    handle, origin = opened
+    handle, lost = opened
+    origin: Origin = "replaced" if lost is not None else "new" if resume is None else "resumed"
     now = ctx.wall_clock()
     record = attrs.evolve(
         record,
@@ -123,7 +124,7 @@ async def ensure_runtime_handle(
         owner=ctx.owner,
         processes=handle.processes,
     )
-    entry = CacheEntry(handle=handle, record=record, origin=origin, heard=ids_of(handle), unstored=True)
+    entry = CacheEntry(handle=handle, record=record, origin=origin, lost=lost, heard=ids_of(handle), unstored=True)
     ctx.cache.put(request.key, entry)
     return entry
 
@@ -149,8 +150,11 @@ async def _open(
     slot: Slot,
     *,
     begin_anew: bool,
-) -> tuple[Handle, Origin] | None:
-    """Open a handle for a slot; if that fails the slot is given back, as soon as nothing can be open any more."""
+) -> tuple[Handle, str | None] | None:
+    """Open a handle for a slot, and tell why it is not what was to be resumed, if it is not.
+
+    If it fails the slot is given back, as soon as nothing can be open any more.
+    """
 
     def ended() -> None:
         request.poke()
@@ -166,7 +170,7 @@ async def _open(
         ctx.capacity.opened(slot, handle)
         ctx.close_late(runtime, handle)
 
-    origin: Origin = "new" if resume is None else "resumed"
+    lost: str | None = None
     while True:
         ctx.trace("setup", request, agent=record.agent, resume=resume)
         wanted = EnsureRequest(key=request.key, mode=record.mode, cwd=record.working_directory, resume=resume)
@@ -181,7 +185,7 @@ async def _open(
         handle: Handle | None = call.value
         if call.ok and handle is not None:
             ctx.capacity.opened(slot, handle)
-            return handle, origin
+            return handle, lost
         nothing = RuntimeError("it returned no handle")
         error = as_acp_error(call.error or nothing, SessionInitFailed)
         if resume is None or error.detail != "resume-failed" or not begin_anew:
@@ -190,4 +194,4 @@ async def _open(
         # The agent does not know the conversation any more: the stored id is stale and is replaced by the new one.
         ctx.trace("resume_failed", request, resume=resume, error=str(error))
         _log.warning("session %s (%s) could not be resumed and begins anew: %s", request.key, resume, error)
-        resume, origin = None, "replaced"
+        resume, lost = None, str(error)

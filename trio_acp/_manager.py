@@ -217,9 +217,8 @@ class SessionManager:
             label=(label or "").strip() or None,
         )
         session = Session(ctx, record.key)
-        session.origin = await session._operate(
-            lambda control: start_in_lane(ctx, control, record, changes, fresh=fresh)
-        )
+        started = await session._operate(lambda control: start_in_lane(ctx, control, record, changes, fresh=fresh))
+        session.origin, session.lost = started or (None, None)
         return session
 
     def session(self, key: str) -> Session:

@@ -71,8 +71,8 @@ class SessionStatus:
 
 async def start_in_lane(
     ctx: Context, control: Control, wanted: SessionRecord, changes: Mapping[str, Any], *, fresh: bool
-) -> Origin | None:
-    """Open, resume or reuse the session, and store its metadata; return which of these it was.
+) -> tuple[Origin, str | None] | None:
+    """Open, resume or reuse the session, and store its metadata; return which of these it was, and what was lost why.
 
     A session wanted of no agent in particular is that of its stored agent, or
     of the one that `Backends.choose` finds.
@@ -113,7 +113,9 @@ async def start_in_lane(
             ctx.cache.take_out(control.key)
             with shielded(limits.cleanup + 2 * limits.join):
                 await ctx.close_handle(ctx.runtime(record.agent), entry.handle, "init-meta-failed", limits.cleanup)
-    return None if written is None else "reused" if entry is before else entry.origin
+    if written is None:
+        return None
+    return ("reused", None) if entry is before else (entry.origin, entry.lost)
 
 
 async def _store_started(

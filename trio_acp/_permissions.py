@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# The mildest answer first: what is allowed or denied once binds nobody later.
+# What is allowed or denied once binds nobody later.
 _KINDS: Final[dict[str, tuple[str, ...]]] = {
     "allow": ("allow_once", "allow_always"),
     "deny": ("reject_once", "reject_always"),
@@ -27,12 +27,15 @@ _KINDS: Final[dict[str, tuple[str, ...]]] = {
 _DECISIONS: Final = get_args(Decision)
 
 
-def choose_option(decision: Decision, options: Sequence[PermissionOption]) -> PermissionOption | None:
-    """Return the option whose kind says the decision, or None if none does.
+def choose_option(
+    decision: Decision, options: Sequence[PermissionOption], *, always: bool = False
+) -> PermissionOption | None:
+    """Return the option whose kind says the decision, or None if none does; the mildest, unless it is for `always`.
 
     Never goes by an option's position or name; None means to answer ``cancelled``.
     """
-    for kind in _KINDS.get(decision, ()):
+    kinds = _KINDS.get(decision, ())
+    for kind in reversed(kinds) if always else kinds:
         for option in options:
             if option.kind == kind:
                 return option

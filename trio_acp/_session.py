@@ -46,6 +46,7 @@ class Session(SessionControls):
             ``resumed``, ``reused`` (it was open), or ``replaced`` (what was
             stored could not be resumed, so the conversation begins anew).
             None if this address was not got from there.
+        lost: Why that could not be resumed, if it was ``replaced``; partly in the agent's words.
     """
 
     def __init__(self, ctx: Context, key: str, *, record: SessionRecord | None = None) -> None:
@@ -53,6 +54,7 @@ class Session(SessionControls):
         self._record = record
         self.key = key
         self.origin: Origin | None = None
+        self.lost: str | None = None
 
     def __repr__(self) -> str:
         return f"<Session {self.key!r}>"

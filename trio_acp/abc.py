@@ -547,10 +547,12 @@ class Verdict:
     Attributes:
         decision: What the agent is answered.
         rule: A few words for people: which rule, or who.
+        always: Whether the agent is to remember it and not to ask again, if it offers that.
     """
 
     decision: Decision
     rule: str
+    always: bool = False
 
 
 class PermissionPolicy(ABC):

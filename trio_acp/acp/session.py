@@ -229,7 +229,7 @@ class AgentSession:
             verdict = Verdict(decision="cancel", rule=_OVER)
         elif not self.connection.usable:  # in this very step, before the policy's task could be cancelled
             verdict = Verdict(decision="cancel", rule=_ENDED)
-        option = choose_option(verdict.decision, asked.options)
+        option = choose_option(verdict.decision, asked.options, always=verdict.always)
         option_id = None if option is None else option.id
         chosen = verdict.decision if option is not None else "cancel"
         if unanswered:

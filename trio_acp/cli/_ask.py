@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Final
 import attrs
 import trio
 
-from ..abc import PermissionPolicy, Verdict
+from ..abc import PermissionPolicy
+from ._answers import answers_to
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..abc import Decision, PermissionRequest
+    from ..abc import PermissionRequest, Verdict
+    from ._answers import Answer
 
 PAUSE: Final = 0.4
 """Seconds before a question takes an answer: whoever was typing when it came up has not answered it."""
-
-_ANSWERS: Final[dict[str, Decision]] = {"y": "allow", "n": "deny"}
 
 
 @attrs.define(eq=False)
@@ -25,12 +25,12 @@ class Question:
     """A request for permission that waits for the user.
 
     Attributes:
-        ready: Whether a key answers it yet.
+        ready: Whether it takes an answer yet.
     """
 
     request: PermissionRequest
     ready: bool = False
-    decision: Decision | None = None
+    answer: Answer | None = None
     answered: trio.Event = attrs.field(factory=trio.Event)
 
 
@@ -53,13 +53,22 @@ class AskUser(PermissionPolicy):
         """The question to be answered now, if there is one."""
         return self._questions[0] if self._questions else None
 
-    def answer(self, key: str) -> bool:
-        """Answer the question with a key; False if the key is no answer, or it is too early for one."""
-        question = self.question
-        decision = _ANSWERS.get(key.lower())
-        if question is None or decision is None or not question.ready:
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """What the question can be answered; nothing if there is none."""
+        return () if self.question is None else answers_to(self.question.request.options)
+
+    def find(self, text: str) -> Answer | None:
+        """Return the answer to the question that a letter or a word is, if it is one."""
+        text = text.strip().lower()
+        return next((answer for answer in self.answers if text in {answer.key, answer.word}), None)
+
+    def answer(self, text: str) -> bool:
+        """Answer the question with a letter or a word; False if that is no answer, or it is too early for one."""
+        question, answer = self.question, self.find(text)
+        if question is None or answer is None or not question.ready:
             return False
-        question.decision = decision
+        question.answer = answer
         question.answered.set()
         self._remove(question)
         return True
@@ -78,8 +87,8 @@ class AskUser(PermissionPolicy):
             await question.answered.wait()
         finally:
             self._remove(question)
-        assert question.decision is not None
-        return Verdict(decision=question.decision, rule="asked")
+        assert question.answer is not None
+        return question.answer.verdict("asked")
 
     def _remove(self, question: Question) -> None:
         if question in self._questions:

@@ -10,7 +10,9 @@ import attrs
 import trio
 
 from .._errors import AcpError, InvalidOption
-from ._chat_log import write_new
+from .._records import SessionRecord
+from ._export import EXPORTS
+from ._files import write_private
 from ._text import one_line
 
 if TYPE_CHECKING:
@@ -19,15 +21,22 @@ if TYPE_CHECKING:
     from ._chat_session import Chat, Face
 
 HELP: Final = {
-    "/mode [MODE]": "have the agent go into a mode; alone, tell the mode",
-    "/set [KEY VALUE]": "set an option of the agent; alone, tell the options",
-    "/status": "how the session is",
-    "/cancel": "stop the running turn, and take back what waits",
-    "/queue": "what waits; /queue clear takes it back",
-    "/export FILE": "write this chat to a new file, .md or .jsonl",
+    "/mode [MODE]": "tell the agent's mode, or change it",
+    "/set [KEY VALUE]": "tell its options, or change one",
+    "/status": "tell how the session is",
+    "/cancel": "stop the turn, take back what waits",
+    "/queue [clear]": "tell what waits, or take it back",
+    "/export FILE": "write a new file, .md or .jsonl",
     "/help": "this list",
     "/quit": "leave; the session can be resumed",
 }
+KEYS: Final = {
+    "Ctrl-C": "stop the turn; twice: leave",
+    "Ctrl-D": "leave",
+    "Ctrl-U": "clear the line",
+    "Alt-Enter": "begin a new line",
+}
+_FORMS: Final = {".md": "markdown", ".jsonl": "jsonl"}
 _WRITE_SECONDS = 10.0
 
 
@@ -157,12 +166,18 @@ class ChatCommands:
         log, path = self.chat.log, Path(file)
         try:
             path = _place(self.base, file)
-            text = log.text(path)
+            form = _FORMS.get(path.suffix.lower())
+            if form is None:
+                raise InvalidOption(f"the file's name ends in .md or .jsonl, not {path.name!r}", detail="invalid-file")
+            told = await self.chat.session.status()
+            record = SessionRecord(key=told.key, agent=told.agent, cwd=told.cwd, identity=told.identity)
+            text = EXPORTS[form](record, log.entries)
             with trio.move_on_after(_WRITE_SECONDS) as scope:
-                await trio.to_thread.run_sync(write_new, path, text, abandon_on_cancel=True)
+                write = functools.partial(write_private, path, text, replace=False)
+                await trio.to_thread.run_sync(write, abandon_on_cancel=True)
         except FileExistsError:
             self.face.note(f"/export: {path} is there already; nothing was written", bad=True)
-        except InvalidOption as error:
+        except AcpError as error:
             self.face.note(f"/export: {error}", bad=True)
         except OSError as error:
             self.face.note(f"/export: {path}: {error.strerror}", bad=True)
@@ -174,12 +189,8 @@ class ChatCommands:
                 self.face.note(f"written: {path}{cut}")
 
     def _help(self) -> None:
-        for usage, words in HELP.items():
-            self.face.note(f"{usage:18} {words}")
-        for name, words in sorted(self.chat.told.commands.items()):
-            if f"/{name}" not in _names():
-                self.face.note(one_line(f"/{name:17} {words} (the agent's)"))
-        self.face.note("Ctrl-C stops a turn, twice leaves; Alt-Enter begins a new line; Ctrl-D leaves")
+        agents = {f"/{name}": f"{words} (the agent's)" for name, words in sorted(self.chat.told.commands.items())}
+        self.face.explain({name: words for name, words in agents.items() if name not in _names()} | HELP | KEYS)
 
 
 def _place(base: Path, file: str) -> Path:

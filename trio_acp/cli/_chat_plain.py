@@ -13,7 +13,7 @@ from ._exits import ERROR, OK, TIMEOUT, exit_code
 from ._formats import TextWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from .._errors import AcpError
     from .._events import Event
@@ -60,6 +60,11 @@ class PlainFace(Face):
     def note(self, text: str, *, bad: bool = False) -> None:
         """See `Face`."""
         self._kept.append(f"trio-acp: {text}" if bad else text)
+
+    def explain(self, words: Mapping[str, str]) -> None:
+        """See `Face`."""
+        for name, meaning in words.items():
+            self.note(f"{name}: {meaning}")
 
     def changed(self) -> None:
         """Show nothing: what waits is not seen here."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -13,7 +13,6 @@ import trio
 from .._errors import AcpError, TurnTimedOut
 from .._events import Commands, ConfigChanged, ModeChanged, Usage
 from .._outcomes import Failed, TimedOut
-from ._chat_log import Prompt
 
 if TYPE_CHECKING:
     from .._events import ConfigOption, Event
@@ -44,6 +43,10 @@ class Face(ABC):
     @abstractmethod
     def note(self, text: str, *, bad: bool = False) -> None:
         """Show a remark, or what went wrong."""
+
+    @abstractmethod
+    def explain(self, words: Mapping[str, str]) -> None:
+        """Show names, and what each of them means."""
 
     @abstractmethod
     def changed(self) -> None:
@@ -105,6 +108,7 @@ class Said:
         turn: Once the session has it.
         begun: When it was the first one, on Trio's clock.
         withdrawn: Whether it was taken back before it began.
+        stopping: Whether its turn was told to stop.
         sent: Set when it is in the session's queue, or could not get there.
         finished: Set when all of it was shown.
     """
@@ -113,6 +117,7 @@ class Said:
     turn: Turn | None = None
     begun: float | None = None
     withdrawn: bool = False
+    stopping: bool = False
     sent: trio.Event = attrs.field(factory=trio.Event)
     finished: trio.Event = attrs.field(factory=trio.Event)
 
@@ -171,7 +176,11 @@ class Chat:
     def stop(self) -> bool:
         """Stop the running turn, without waiting; False if none runs."""
         running = self.running
-        return running is not None and running.turn is not None and running.turn.cancel()
+        if running is None or running.turn is None or not running.turn.cancel():
+            return False
+        running.stopping = True
+        self._face.changed()
+        return True
 
     def withdraw(self) -> int:
         """Take back all that wait; return how many that were."""
@@ -243,13 +252,13 @@ class Chat:
                 await last.finished.wait()
             self._begin(said)
         if outcome is not None and said.begun is not None:
-            self.log.add(outcome)
+            self.log.end(outcome)
             self.outcome = outcome
             self._face.end(outcome)
 
     def _begin(self, said: Said) -> None:
         said.begun = trio.current_time()
-        self.log.add(Prompt(said.text))
+        self.log.begin(None if said.turn is None else said.turn.request_id, said.text)
         self._face.begin(said.text)
         self._face.changed()
 

@@ -64,7 +64,7 @@ class TerminalChat:
         self._decoder = decoder
         self._asking = asking
         self._chat = chat
-        self._interrupted = -math.inf
+        self._unread: frozenset[str] = frozenset()  # what may follow of a word whose first letter was an answer
         self._stopped_here = False
         self._nursery: trio.Nursery | None = None
 
@@ -124,18 +124,36 @@ class TerminalChat:
         self._view.changed()
 
     def _press(self, key: Key) -> None:
-        self._view.hint = ""
+        self._view.leaves_until = -math.inf  # whoever goes on does not leave by the next Ctrl-C
         if key.name == "ctrl-l":
             self._view.screen.clear()
         elif key.name == "ctrl-d" and not self._editor.text:
             self.leave()
-        elif key.name != "text" or self._editor.text or self._asking is None or not self._asking.answer(key.text):
+        elif not self._answers(key):
             line = self._editor.key(key)
             if line is not None:
                 assert self.commands is not None
                 job = self.commands.enter(line)
                 if job is not None and self._nursery is not None:
                     self._nursery.start_soon(job)
+
+    def _answers(self, key: Key) -> bool:
+        """Answer the question that waits with a key, or with a line that is a word for it; such a line is no prompt."""
+        asking, line = self._asking, self._editor.text.strip().lower()
+        if asking is None:
+            return False
+        if key.name == "text" and not self._editor.text and len(key.text) == 1:
+            words = frozenset(answer.word[1:] for answer in asking.answers if answer.word.startswith(key.text.lower()))
+            answered = asking.answer(key.text)
+            self._unread = words if answered else self._unread
+            return answered
+        if key.name != "enter":
+            return False
+        unread, self._unread = self._unread, frozenset()
+        if line in unread or asking.answer(line):
+            self._editor.clear()
+            return True
+        return asking.find(line) is not None  # too early: it waits for another Enter
 
     # -- signals ----------------------------------------------------------------
 
@@ -163,23 +181,19 @@ class TerminalChat:
 
     def _interrupt(self) -> None:
         now = trio.current_time()
-        if now - self._interrupted < TWICE:
+        if now < self._view.leaves_until:
             self.leave(INTERRUPTED)
             return
-        self._interrupted = now
-        stopping = self._chat.stop()
-        if not stopping:
+        self._view.leaves_until = now + TWICE
+        if not self._chat.stop():
             self._editor.clear()
-        self._view.hint = f"{'stopping; ' if stopping else ''}Ctrl-C again leaves"
         self._view.changed()
         assert self._nursery is not None
-        self._nursery.start_soon(self._forget_hint, self._view.hint)
+        self._nursery.start_soon(self._show_at, self._view.leaves_until)
 
-    async def _forget_hint(self, hint: str) -> None:
-        await trio.sleep(TWICE)
-        if self._view.hint == hint and trio.current_time() - self._interrupted >= TWICE:
-            self._view.hint = ""
-            self._view.changed()
+    async def _show_at(self, time: float) -> None:
+        await trio.sleep_until(time)
+        self._view.changed()
 
 
 class NoteHandler(logging.Handler):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING
 
 import trio
 
-from .._permissions import choose_option
 from ._chat_session import Face
 from ._line_editor import LONGEST, lay_out
 from ._screen import Live, Screen
@@ -15,11 +15,12 @@ from ._text import one_line
 from ._turn_view import TurnView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from .._errors import AcpError
     from .._events import Event
     from .._outcomes import Outcome
+    from ._answers import Answer
     from ._ask import AskUser, Question
     from ._chat_session import Chat
     from ._line_editor import LineEditor
@@ -34,7 +35,7 @@ class ChatView(Face):
 
     Attributes:
         chat: The chat, once there is one.
-        hint: Words for the row above the line, in place of how things stand.
+        leaves_until: Up to when Ctrl-C leaves, on Trio's clock.
     """
 
     def __init__(
@@ -49,11 +50,12 @@ class ChatView(Face):
         self.screen = Screen(output, size, self._live)
         self.turn = TurnView(self.screen, renderer, explain)
         self.chat: Chat | None = None
-        self.hint = ""
+        self.leaves_until = -math.inf
         self._renderer = renderer
         self._editor = editor
         self._asking = asking
         self._asked: Question | None = None
+        self._history = 0  # of the screen, when that question stood at its end
         if asking is not None:
             asking.asked = self._show_question
 
@@ -72,6 +74,10 @@ class ChatView(Face):
     def note(self, text: str, *, bad: bool = False) -> None:
         """See `Face`."""
         self.turn.note(text, bad=bad)
+
+    def explain(self, words: Mapping[str, str]) -> None:
+        """See `Face`."""
+        self.turn.add(self._renderer.explained(words, self.screen.columns))
 
     def changed(self) -> None:
         """See `Face`."""
@@ -94,6 +100,7 @@ class ChatView(Face):
                 # Wrapped, not clipped: what is allowed must have been seen.
                 rows += renderer.note(json.dumps(call.raw_input, ensure_ascii=False), columns, "dim")
             self.turn.add([*rows, *renderer.diffs(call, columns)])
+            self._history = self.screen.history
         self.screen.changed()
 
     def _live(self, columns: int, lines: int) -> Live:
@@ -105,9 +112,8 @@ class ChatView(Face):
         typed = [*rows[first : first + most]]
         row -= first
         above = [self._status(columns)]
-        question = None if self._asking is None else self._asking.question
-        if question is not None:
-            above.insert(0, self._question_row(question, columns))
+        if self._asking is not None and self._asking.question is not None:
+            above = [*self._question_rows(self._asking, self._asking.question, columns), *above]
         above = [*self._queued(columns), *above][-max(lines - len(typed), 0) :] if lines > len(typed) else []
         room = lines - len(typed) - len(above) - 1
         above = [*self.turn.live(columns, room), *above]
@@ -120,33 +126,40 @@ class ChatView(Face):
             rows.append(f"queued: {len(waiting) - _MOST_QUEUED} more")
         return [self._renderer.style("dim", self._renderer.line(row, columns)) for row in rows]
 
-    def _question_row(self, question: Question, columns: int) -> str:
-        if self._editor.text:
-            words = "first enter your line, or press Ctrl-U"
+    def _question_rows(self, asking: AskUser, question: Question, columns: int) -> list[str]:
+        renderer, call, typed = self._renderer, question.request.tool_call, asking.find(self._editor.text)
+        if typed is not None and question.ready:
+            words = f"Enter answers: {self._meaning(typed)}"
+        elif self._editor.text:
+            words = "a question waits: send or clear (Ctrl-U) your line to answer"
         elif question.ready:
-            always = self._means_always(question)
-            words = f"allow{always}? y = yes, n = no, Ctrl-C = stop"
+            keys = ", ".join(f"{answer.key} = {self._meaning(answer)}" for answer in asking.answers)
+            words = f"allow? {keys}, Ctrl-C = stop"
         else:
             words = "allow?"
-        return self._renderer.style("ask", self._renderer.line(words, columns))
+        rows = renderer.note(words, columns, "ask")
+        if self.screen.history != self._history:  # what is asked does not stand right above any more
+            rows.insert(0, renderer.style("ask", renderer.line(f"? {call.title} ({call.kind})", columns)))
+        return rows
 
     @staticmethod
-    def _means_always(question: Question) -> str:
-        """Say so if a yes would bind for ever, because the agent offers no other."""
-        chosen = choose_option("allow", question.request.options)
-        return "" if chosen is None or chosen.kind == "allow_once" else " ALWAYS"
+    def _meaning(answer: Answer) -> str:
+        """Say so if a yes or no would bind for ever, because the agent offers no other."""
+        binds = not answer.always and answer.option is not None and answer.option.kind.endswith("_always")
+        return f"{answer.word} ALWAYS" if binds else answer.word
 
     def _status(self, columns: int) -> str:
-        running = None if self.chat is None else self.chat.running
-        parts = []
+        chat, now = self.chat, trio.current_time()
+        running = None if chat is None else chat.running
+        again = "Ctrl-C again leaves" if now < self.leaves_until else ""
         if len(self._editor.text) >= LONGEST:
             parts = [f"the line is full: {LONGEST} characters"]
-        elif self.hint:
-            parts = [self.hint]
-        elif running is not None and running.begun is not None:
-            parts = [f"working {trio.current_time() - running.begun:.0f} s", "Ctrl-C stops"]
+        elif running is None or running.begun is None:
+            parts = ["ready", again or "/help"]
+        elif running.stopping:
+            parts = ["stopping", again or "Ctrl-C twice leaves"]
         else:
-            parts = ["ready", "/help"]
-        if self.chat is not None:
-            parts += [part for part in (self.chat.told.mode, self.chat.told.usage_in_words()) if part]
+            parts = [f"working {now - running.begun:.0f} s", again or "Ctrl-C stops"]
+        if chat is not None:
+            parts += [part for part in (chat.told.mode, chat.told.usage_in_words()) if part]
         return self._renderer.style("dim", self._renderer.line(" | ".join(parts), columns))

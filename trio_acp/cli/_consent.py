@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from .._permissions import Ask, choose_option
+from .._permissions import Ask
 from ..abc import Verdict
+from ._answers import answers_to
 from ._text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from ..abc import Decision, PermissionRequest
+    from ..abc import PermissionRequest
+    from ._answers import Answer
     from ._output import Output
 
-_ANSWERS: Final[dict[str, Decision]] = {"y": "allow", "yes": "allow", "n": "deny", "no": "deny", "": "deny"}
 _MEANING: Final = {
     "allow_once": "allow it once",
-    "allow_always": "allow it ALWAYS (once is not offered)",
+    "allow_always": "allow it ALWAYS",
     "reject_once": "deny it",
-    "reject_always": "deny it ALWAYS (once is not offered)",
+    "reject_always": "deny it ALWAYS",
 }
 _MAX_FILES: Final = 20
 # Long enough for the end of a command to be seen: it may be what matters.
@@ -51,35 +52,39 @@ def ask_at_terminal(stderr: Output) -> Ask:
     lock = trio.Lock()
 
     async def ask(request: PermissionRequest) -> Verdict:
+        answers = answers_to(request.options)
+        keys = [answer.key for answer in answers]
+        words = {word: answer for answer in answers for word in (answer.key, answer.word)}
+        words[""] = words["n"]
         async with lock:
-            await stderr.write(f"{_question(request)}\n")
+            await stderr.write(f"{_question(request, answers)}\n")
             with _terminal() as terminal:
                 while True:
-                    await stderr.write("Allow it? [y/N] ")
+                    await stderr.write(f"Allow it? [{'/'.join(keys).replace('n', 'N')}] ")
                     line = await _read_line(terminal)
                     if line is None:
                         await stderr.write("\n")
                         return Verdict(decision="cancel", rule="no answer")
-                    decision = _ANSWERS.get(line.strip().lower())
-                    if decision is not None:
-                        return Verdict(decision=decision, rule="you were asked")
-                    await stderr.write("Please answer y or n.\n")
+                    answer = words.get(line.strip().lower())
+                    if answer is not None:
+                        return answer.verdict("you were asked")
+                    await stderr.write(f"Please answer {', '.join(keys[:-1])} or {keys[-1]}.\n")
 
     return Ask(ask)
 
 
-def _question(request: PermissionRequest) -> str:
+def _question(request: PermissionRequest, answers: Sequence[Answer]) -> str:
     """Say what is asked, and what each answer does: that depends on what the agent offers."""
     call = request.tool_call
     lines = [f"The agent asks for permission ({one_line(call.kind)}): {one_line(call.title, limit=_MAX_TEXT)}"]
     lines += [f"  {one_line(location.path, limit=_MAX_TEXT)}" for location in call.locations[:_MAX_FILES]]
     if len(call.locations) > _MAX_FILES:
         lines.append(f"  and {len(call.locations) - _MAX_FILES} more files")
-    answers: tuple[tuple[str, Decision], ...] = (("y", "allow"), ("n", "deny"))
-    for key, decision in answers:
-        option = choose_option(decision, request.options)
+    for answer in answers:
+        option = answer.option
         meaning = "cancel: the agent does not offer this" if option is None else _MEANING[option.kind]
-        lines.append(f"  {key} = {meaning}")
+        once = " (once is not offered)" if meaning.endswith("ALWAYS") and not answer.always else ""
+        lines.append(f"  {answer.key} = {meaning}{once}")
     return "\n".join(lines)
 
 

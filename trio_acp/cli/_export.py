@@ -6,6 +6,7 @@ import re
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
+from ._answers import DECIDED
 from ._json import json_line
 from ._stored import agent_of, stamp
 from ._text import one_line, safe_text
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from .._transcript import TranscriptEntry
 
 _SPECIAL: Final = re.compile(r"([\\`*_\[\]<>#|])")
-_ANSWERS: Final = {"allow": "allowed", "deny": "denied", "cancel": "not granted"}
 _MARKS: Final = {"completed": "x"}
 
 
@@ -101,16 +101,16 @@ def _other(body: Mapping[str, Any]) -> str:
         case "permission_answered":
             rule = f" ({_inline(body['rule'])})" if body.get("rule") else ""
             title = _inline(body.get("tool_call", {}).get("title", ""))
-            return f"- permission {_ANSWERS.get(body.get('decision', ''), '')}: {title}{rule}"
+            return f"- permission {DECIDED.get(body.get('decision', ''), '')}: {title}{rule}"
         case "content_delta":
             return f"*Not shown: {_inline(body.get('content', {}).get('type', ''))}*"
         case "outcome":
-            return f"*{outcome_words(body)}*"
+            return f"*{_outcome_words(body)}*"
         case _:
             return ""
 
 
-def outcome_words(body: Mapping[str, Any]) -> str:
+def _outcome_words(body: Mapping[str, Any]) -> str:
     """Say how a turn ended."""
     outcome, reason = body.get("outcome"), body.get("stop_reason")
     missing = f"; {body['missing_events']} events are missing" if body.get("missing_events") else ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from .._events import ContentDelta, PermissionAnswered, Plan, TextDelta, Thought, ToolCall
 from .._outcomes import Completed, Outcome
+from ._answers import DECIDED
 from ._json import event_line, outcome_line
 from ._text import one_line, safe_text
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from ._output import Output
 
 _LONGEST_THOUGHT = 300
-_ANSWERS = {"allow": "allowed", "deny": "denied", "cancel": "not granted"}
 
 
 class Writer(ABC):
@@ -69,7 +69,7 @@ class TextWriter(Writer):
             case ToolCall(status="completed" | "failed") if event.status != self._shown.get(event.id):
                 await self._note(f"tool {event.status}: {event.title}")
             case PermissionAnswered():
-                await self._note(f"permission {_ANSWERS[event.decision]}: {event.tool_call.title}")
+                await self._note(f"permission {DECIDED[event.decision]}: {event.tool_call.title}")
             case Plan(entries=entries):
                 done = sum(entry.status == "completed" for entry in entries)
                 now = next((f"; now: {entry.content}" for entry in entries if entry.status == "in_progress"), "")

@@ -67,10 +67,14 @@ def _write_all(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
-def complain(line: str) -> None:
-    """Write the one line that says why the command failed; what cannot be written is lost."""
+def complain(line: str, *, interrupted: bool = False) -> None:
+    """Write the one line that says why the command failed; what cannot be written is lost.
+
+    If it was interrupted, a terminal shows ``^C``, and the line goes over that.
+    """
     try:
-        print(f"trio-acp: {line}", file=sys.stderr, flush=True)
+        over = "\r" if interrupted and sys.stderr is not None and sys.stderr.isatty() else ""
+        print(f"{over}trio-acp: {line}", file=sys.stderr, flush=True)
     except OSError:
         sys.stderr = None  # else the interpreter tries it again on its way out
 

@@ -12,6 +12,8 @@ from ._cells import TAB, clip, next_row, width, wrap
 from ._text import one_line, safe_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .._events import Location, Plan, ToolCall
 
 _SGR: Final = {"dim": "2", "bold": "1", "bad": "31", "good": "32", "ask": "1;33", "you": "1;36", "hunk": "36"}
@@ -30,6 +32,8 @@ _LONGEST_DIFF: Final = 2000
 """Lines of a file that are compared: comparing takes time that grows with their square."""
 _SHOWN_DIFF: Final = 60
 _LONGEST_NOTE: Final = 4000
+_WIDEST_NAME: Final = 20
+_NARROWEST_MEANING: Final = 36
 
 
 class Flow:
@@ -123,6 +127,21 @@ class PlainRenderer:
         if len(text) > _LONGEST_NOTE:
             kept += wrap(f"({len(text) - _LONGEST_NOTE} characters more are not shown)", columns)
         return [self.style(style, row) for row in kept]
+
+    def explained(self, words: Mapping[str, str], columns: int) -> list[str]:
+        """Return rows for names and what they mean: beside each other, or below where there is no room for that."""
+        room = min(max((width(name) for name in words), default=0), _WIDEST_NAME) + 2
+        beside = columns - room >= _NARROWEST_MEANING
+        indent = room if beside else min(2, columns - 1)
+        rows = []
+        for name, meaning in words.items():
+            lead = self.line(name, columns)
+            told = wrap(self._encodable(one_line(meaning, 1000)), columns - indent)
+            fits = width(lead) < room if beside else len(told) == 1 and width(lead) + 2 + width(told[0]) <= columns
+            if fits:
+                lead += " " * (room - width(lead) if beside else 2) + self.style("dim", told.pop(0))
+            rows += [lead, *(" " * indent + self.style("dim", row) for row in told)]
+        return rows
 
     def prompt(self, text: str, columns: int) -> list[str]:
         """Return rows for what the user said."""

@@ -68,6 +68,9 @@ class Screen:
         output: The terminal.
         size: Asked for columns and lines before each picture.
         live: Asked for the live rows, at most so many columns less one, and lines.
+
+    Attributes:
+        history: Grows with the rows that stay, and when they are cleared away.
     """
 
     def __init__(self, output: Output, size: Callable[[], tuple[int, int]], live: Callable[[int, int], Live]) -> None:
@@ -75,6 +78,7 @@ class Screen:
         self._size = size
         self._live = live
         self._painter = Painter()
+        self.history = 0
         self._staying: list[str] = []
         self._waiting = 0
         self._changed = trio.Event()
@@ -91,6 +95,7 @@ class Screen:
         """Show rows that stay, above the live ones."""
         for row in rows:
             self._staying.append(row)
+            self.history += 1
             self._waiting += len(row) + 1
         self.changed()
 
@@ -137,6 +142,7 @@ class Screen:
     def clear(self) -> None:
         """Begin on an empty screen."""
         self._painter.clear()
+        self.history += 1
         self.changed()
 
     def _frame(self) -> str:

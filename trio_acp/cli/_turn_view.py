@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .._events import ContentDelta, PermissionAnswered, Plan, TextDelta, Thought, ToolCall
 from .._outcomes import Completed, Failed, Outcome, Stopped, TimedOut
+from ._answers import DECIDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from ._screen import Screen
 
 _DONE = frozenset({"completed", "failed"})
-_ANSWERS = {"allow": "allowed", "deny": "denied", "cancel": "not granted"}
 _MOST_TOOLS = 6
 _MOST_STEPS = 12
 
@@ -54,7 +54,7 @@ class TurnView:
             case PermissionAnswered(decision=decision, tool_call=call, rule=rule):
                 by = f" ({rule})" if rule and rule != "asked" and decision != "cancel" else ""
                 style = "good" if decision == "allow" else "bad"
-                self.add([self._row(f"permission {_ANSWERS.get(decision, decision)}{by}: {call.title}", style)])
+                self.add([self._row(f"permission {DECIDED.get(decision, decision)}{by}: {call.title}", style)])
             case ContentDelta(role="agent", content=content):
                 self.add([self._row(f"not shown: {type(content).__name__}", "dim")])
             case _:

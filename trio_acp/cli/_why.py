@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Final
 from .._errors import AcpError, BackendUnavailable, InvalidOption
 from ..transports._url import parse_url
 from ._remedies import in_words, known_remedy
+from ._text import one_line
 
 if TYPE_CHECKING:
     from .._limits import Limits
+    from .._session import Session
 
 _UNAUTHORIZED: Final = 401
 # OpenSSL's X509_V_ERR_...: self-signed, self-signed in the chain, no issuer for one, no issuer for the first.
@@ -31,6 +33,11 @@ def check_url(url: str) -> None:
     except InvalidOption as error:
         shown = re.split(r"[?#]", re.sub("//.*@", "//...@", url))[0]
         raise InvalidOption(f"--url {shown}: {error}", detail=error.detail) from None
+
+
+def begins_anew(session: Session) -> str:
+    """Return the words for a stored session that could not be resumed."""
+    return one_line(f"the conversation begins anew: {session.lost}", limit=1000)
 
 
 def why(error: AcpError, *, command: str | None, limits: Limits, timeout: float | None) -> str:

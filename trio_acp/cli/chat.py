@@ -43,7 +43,7 @@ from ._store import USUAL_AGENT, add_store_option, store_path
 from ._terminal import Terminal
 from ._text import one_line
 from ._trace import add_trace_option, open_trace
-from ._why import why
+from ._why import begins_anew, why
 
 if TYPE_CHECKING:
     import argparse
@@ -61,13 +61,6 @@ example: trio-acp chat --stdio "gemini --acp"      (/help there lists commands)
 _LAST_LINE_SECONDS = 1.0
 _MAX_BUFFERED = 256 * 2**20
 """Characters of a turn that may wait for a terminal that was stopped."""
-
-_ORIGINS = {
-    "new": "new session",
-    "resumed": "resumed session",
-    "reused": "resumed session",
-    "replaced": "the agent cannot resume it, so the conversation begins anew: session",
-}
 
 
 def add_parser(commands: Commands) -> None:
@@ -227,6 +220,12 @@ async def _open(job: _Job, manager: SessionManager) -> Session:
     return await manager.start_session(job.key, agent=USUAL_AGENT, cwd=None if known and not job.moved else job.cwd)
 
 
+def _introduce(face: Face, session: Session, more: str = "") -> None:
+    if session.origin == "replaced":
+        face.note(begins_anew(session), bad=True)
+    face.note(f"{'resumed' if session.origin in {'resumed', 'reused'} else 'new'} session {session.key}{more}")
+
+
 def _commands(job: _Job, chat: Chat, face: Face) -> ChatCommands:
     return ChatCommands(chat=chat, face=face, permissions=job.permissions, quit=lambda: None, base=Path())
 
@@ -236,11 +235,11 @@ async def _on_terminal(job: _Job, session: Session) -> int:
     terminal = Terminal(sys.stdin.fileno(), sys.stdout.fileno())
     renderer = renderer_for(sys.stdout.encoding or "utf-8")
     view = ChatView(output, terminal.size, renderer, editor, job.asking, job.explain)
-    view.chat = chat = Chat(session, view, ChatLog(), timeout=job.timeout)
+    view.chat = chat = Chat(session, view, ChatLog(session.key), timeout=job.timeout)
     on_terminal = TerminalChat(terminal, view, editor, KeyDecoder(sys.stdin.encoding or "utf-8"), job.asking, chat)
     on_terminal.commands = commands = _commands(job, chat, view)
     commands.quit = on_terminal.leave
-    view.note(f"{_ORIGINS[session.origin or 'new']} {session.key} | {job.backend.shown}")
+    _introduce(view, session, f" | {job.backend.shown}")
     if job.permissions == "approve-all":
         view.note("WHATEVER THE AGENT ASKS FOR IS ALLOWED (--permissions approve-all)", bad=True)
     with _notes_instead_of_logs(view):
@@ -252,8 +251,8 @@ async def _on_terminal(job: _Job, session: Session) -> int:
 
 async def _in_lines(job: _Job, session: Session) -> int:
     face = PlainFace(Output.stdout(), Output.stderr(), job.explain)
-    face.note(f"{_ORIGINS[session.origin or 'new']} {session.key}")
-    chat = Chat(session, face, ChatLog(), timeout=job.timeout)
+    _introduce(face, session)
+    chat = Chat(session, face, ChatLog(session.key), timeout=job.timeout)
     fd = os.open(os.devnull, os.O_RDONLY) if sys.stdin is None else sys.stdin.fileno()
     return await chat_in_lines(LineReader(fd), face, chat, _commands(job, chat, face))
 

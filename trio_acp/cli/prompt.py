@@ -24,7 +24,7 @@ from ..stores import MemoryStore, SQLiteStore
 from ._backend import add_backend_options, find_backend
 from ._consent import ask_at_terminal, can_ask
 from ._defaults import is_given
-from ._exits import DENIED, ERROR, OK, TIMEOUT, exit_code
+from ._exits import DENIED, ERROR, INTERRUPTED, OK, TIMEOUT, exit_code
 from ._formats import WRITERS, Writer
 from ._logging import log_to_stderr
 from ._options import Commands, add_command, seconds
@@ -36,7 +36,7 @@ from ._signals import run
 from ._store import USUAL_AGENT, add_store_option, store_path
 from ._text import one_line
 from ._trace import add_trace_option, open_trace
-from ._why import why
+from ._why import begins_anew, why
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,7 +128,7 @@ def prompt(options: argparse.Namespace) -> int:
     )
     code = run(functools.partial(_run, job))
     if job.complaint is not None and code != OK:
-        complain(one_line(job.complaint, limit=1000))
+        complain(one_line(job.complaint, limit=1000), interrupted=code == INTERRUPTED)
     return code
 
 
@@ -143,6 +143,7 @@ class _Job:
     Attributes:
         why: Finds the words for an error that ended it.
         complaint: Why the exit code is not 0, once that is known.
+        begun: Whether its turn was begun.
         refused: The last permission that was not given.
     """
 
@@ -159,6 +160,7 @@ class _Job:
     writer: Writer
     why: Callable[[AcpError], str]
     complaint: str | None = None
+    begun: bool = False
     refused: PermissionAnswered | None = None
 
 
@@ -179,6 +181,7 @@ async def _run(job: _Job) -> int:
         try:
             outcome = await _turn(job, manager)
         except trio.Cancelled:
+            job.complaint = "interrupted; the turn was stopped" if job.begun else "interrupted before the turn began"
             with shielded(_LAST_LINE_SECONDS), suppress(BrokenPipeError):
                 await job.writer.finish(Stopped(by="caller", reason="interrupted"))
             raise
@@ -192,9 +195,10 @@ async def _turn(job: _Job, manager: SessionManager) -> Outcome:
     try:
         session = await manager.start_session(job.key or uuid.uuid4().hex, agent=USUAL_AGENT, cwd=job.cwd, mode=mode)
         if session.origin == "replaced":
-            await job.writer.note("the agent cannot resume this session; the conversation begins anew")
+            await job.writer.note(begins_anew(session))
         left = max(job.settings.limits.turn - (trio.current_time() - began), 0.001)
         async with session.turn(job.text, timeout=left) as turn:
+            job.begun = True
             async for event in turn:
                 if isinstance(event, PermissionAnswered) and event.decision != "allow":
                     job.refused = event
