@@ -18,8 +18,19 @@ T = TypeVar("T")
 C = TypeVar("C", bound="Contract")
 
 
+NOTHING_IS_LEFT = "Once it is closed and left, none of its tasks and processes is there."
+
+
 class LawBroken(AssertionError):
-    """What was tested breaks a law; the message says how, and cites the law."""
+    """What was tested breaks a law; the message says how, and cites the law.
+
+    Attributes:
+        law: The law, if it is not that of the test.
+    """
+
+    def __init__(self, message: str, law: str | None = None) -> None:
+        super().__init__(message)
+        self.law = law
 
 
 class Contract:
@@ -79,12 +90,14 @@ def law(async_fn: Callable[[C], Awaitable[None]]) -> Callable[[C], None]:
     async def run(contract: C) -> None:
         children = _children()
         async with contract.backend():
-            before = trio.lowlevel.current_statistics().tasks_living
+            # What a server starts for its connections may end a little later than they do.
+            servers = set(_nurseries(trio.lowlevel.current_task()))
+            before = set(_tasks(servers))
             await async_fn(contract)
-            left = trio.lowlevel.current_statistics().tasks_living - before
-            demand(left == 0, f"{left} tasks are left at the end")
-        orphans = _children() - children
-        demand(not orphans, f"processes are left at the end: {', '.join(sorted(orphans))}")
+            left = sorted(task.name for task in set(_tasks(servers)) - before)
+            demand(not left, f"tasks are left at the end: {', '.join(left)}", NOTHING_IS_LEFT)
+        orphans = sorted(_children() - children)
+        demand(not orphans, f"processes are left at the end: {', '.join(orphans)}", NOTHING_IS_LEFT)
 
     def test(contract: C) -> None:
         __tracebackhide__ = True  # what is worth reading is the cause
@@ -99,14 +112,17 @@ def law(async_fn: Callable[[C], Awaitable[None]]) -> Callable[[C], None]:
     return test
 
 
-def demand(is_so: bool, otherwise: str) -> None:
+def demand(is_so: bool, otherwise: str, law: str | None = None) -> None:
     """Raise `LawBroken` with these words unless it is so; unlike ``assert``, also under ``python -O``.
+
+    Args:
+        law: The law, if it is not that of the test.
 
     Raises:
         LawBroken: it is not so.
     """
     if not is_so:
-        raise LawBroken(otherwise)
+        raise LawBroken(otherwise, law)
 
 
 async def already_cancelled(async_fn: Callable[[], Awaitable[object]]) -> bool:
@@ -139,7 +155,7 @@ def _verdict(error: Exception, law: str) -> tuple[Exception, BaseException | Non
         if isinstance(fault, SkipTest):
             return fault, None
         if isinstance(fault, LawBroken):
-            said, cause = str(fault), fault.__cause__
+            said, cause, law = str(fault), fault.__cause__, fault.law or law
             break
     summary = " ".join(law.partition("\n\n")[0].split())
     return LawBroken(f"{said}\nThe law: {summary}"), cause
@@ -151,6 +167,26 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
             yield from _leaves(one)
     else:
         yield error
+
+
+def _nurseries(task: trio.lowlevel.Task) -> Iterator[trio.Nursery]:
+    """Yield every nursery in a task and in the tasks below it."""
+    for nursery in task.child_nurseries:
+        yield nursery
+        for child in nursery.child_tasks:
+            yield from _nurseries(child)
+
+
+def _tasks(excepted: set[trio.Nursery]) -> Iterator[trio.lowlevel.Task]:
+    """Yield every task of this run, system tasks too, but for those in some nurseries."""
+    root = trio.lowlevel.current_root_task()
+    waiting = [] if root is None else [root]
+    while waiting:
+        task = waiting.pop()
+        yield task
+        waiting += [
+            child for nursery in task.child_nurseries if nursery not in excepted for child in nursery.child_tasks
+        ]
 
 
 def _children() -> set[str]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from ..abc import Runtime
 
+ONE_DONE = "`run_turn` ends with one `Done`, whose stop reason is ``cancelled`` if it was stopped, and else is not."
+STOPPED = "`cancel` tells the backend once, and returns when it has stopped; `run_turn` then ends as ``cancelled``."
+
 KEY = "agent:contract:acp:1"
 OTHER_KEY = "agent:contract:acp:2"
 
@@ -83,8 +86,8 @@ class RuntimeSteps(Contract):
         sink = sink or Sink()
         done = await self._step("run_turn", runtime.run_turn, request_for(handle, self.quick), sink)
         sink.closed = True
-        demand(isinstance(done, Done), f"run_turn returned {done!r}, no Done")
-        demand(done.stop_reason != "cancelled", f"the turn {self.quick!r} ended as if it had been stopped")
+        demand(isinstance(done, Done), f"run_turn returned {done!r}, no Done", ONE_DONE)
+        demand(done.stop_reason != "cancelled", f"the turn {self.quick!r} ended as if it had been stopped", ONE_DONE)
         return sink
 
     async def _slow_turn(self, nursery: trio.Nursery, runtime: Runtime, handle: Handle) -> RunningTurn:
@@ -101,12 +104,14 @@ class RuntimeSteps(Contract):
         seen = self.stops_seen()
         await self._step("cancel", runtime.cancel, turn.request.handle, "test")
         if seen is not None:
-            demand(self.stops_seen() == seen + 1, "cancel returned, and the backend was not told to stop, once")
+            demand(
+                self.stops_seen() == seen + 1, "cancel returned, and the backend was not told to stop, once", STOPPED
+            )
         await self._step("run_turn after cancel", turn.ended.wait, seconds=self.leaves)
-        demand(turn.error is None, f"a stopped turn ends as 'cancelled': this one {turn.end}")
-        demand(isinstance(turn.done, Done), f"run_turn returned {turn.done!r}, no Done")
+        demand(turn.error is None, f"a stopped turn ends as 'cancelled': this one {turn.end}", STOPPED)
+        demand(isinstance(turn.done, Done), f"run_turn returned {turn.done!r}, no Done", ONE_DONE)
         reason = turn.done and turn.done.stop_reason
-        demand(reason == "cancelled", f"a stopped turn ends as 'cancelled', not {reason!r}")
+        demand(reason == "cancelled", f"a stopped turn ends as 'cancelled', not {reason!r}", STOPPED)
 
 
 class Sink:
