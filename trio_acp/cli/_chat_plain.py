@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .._outcomes import Completed, Failed, Outcome, Stopped, TimedOut
+from .._outcomes import Completed, Failed, Outcome, TimedOut
 from ._chat_session import Face
 from ._exits import ERROR, OK, TIMEOUT, exit_code
 from ._formats import TextWriter
+from ._why import ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,15 +48,11 @@ class PlainFace(Face):
     def end(self, outcome: Outcome) -> None:
         """See `Face`."""
         self._kept.append(outcome)
-        match outcome:
-            case Failed(error=error):
-                self._fail(exit_code(error), self._explain(error))
-            case TimedOut(limits=limits):
-                self._fail(TIMEOUT, f"the time was up after {limits.turn:g} s")
-            case Stopped():
-                self._fail(ERROR, "the agent stopped the turn")
-            case Completed():
-                pass
+        if isinstance(outcome, Completed):  # for which the writer has words
+            return
+        late = TIMEOUT if isinstance(outcome, TimedOut) else ERROR
+        self.code = self.code or (exit_code(outcome.error) if isinstance(outcome, Failed) else late)
+        self.note(ending(outcome, self._explain), bad=True)
 
     def note(self, text: str, *, bad: bool = False) -> None:
         """See `Face`."""
@@ -84,10 +81,6 @@ class PlainFace(Face):
                 await self._writer.finish(kept)
             else:
                 await self._writer.show(kept)
-
-    def _fail(self, code: int, words: str) -> None:
-        self.code = self.code or code
-        self.note(words, bad=True)
 
 
 class LineReader:

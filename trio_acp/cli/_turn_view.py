@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._events import ContentDelta, PermissionAnswered, Plan, TextDelta, Thought, ToolCall
-from .._outcomes import Completed, Failed, Outcome, Stopped, TimedOut
+from .._outcomes import Failed, TimedOut
 from ._answers import DECIDED
+from ._why import ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._errors import AcpError
     from .._events import Event
+    from .._outcomes import Outcome
     from ._render_plain import Flow, PlainRenderer
     from ._screen import Screen
 
@@ -68,19 +70,9 @@ class TurnView:
         rows += [] if self._plan is None else self._renderer.plan(self._plan, columns)
         self.add(rows)
         self._tools, self._plan = {}, None
-        match outcome:
-            case Completed(stop_reason="end_turn"):
-                pass
-            case Completed(stop_reason=reason):
-                self.note(f"the agent ended with: {reason}")
-            case Stopped(by="agent"):
-                self.note("the agent stopped the turn")
-            case Stopped():
-                self.note("stopped")
-            case TimedOut(limits=limits):
-                self.note(f"the time was up after {limits.turn:g} s", bad=True)
-            case Failed(error=error):
-                self.note(self._explain(error), bad=True)
+        words = ending(outcome, self._explain)
+        if words:
+            self.note(words, bad=isinstance(outcome, TimedOut | Failed))
 
     def note(self, text: str, *, bad: bool = False) -> None:
         """Show a remark."""

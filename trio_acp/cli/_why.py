@@ -7,12 +7,16 @@ import ssl
 from typing import TYPE_CHECKING, Final
 
 from .._errors import AcpError, BackendUnavailable, InvalidOption
+from .._outcomes import Completed, Failed, Stopped, TimedOut
 from ..transports._url import parse_url
 from ._remedies import in_words, known_remedy
 from ._text import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .._limits import Limits
+    from .._outcomes import Outcome
     from .._session import Session
 
 _UNAUTHORIZED: Final = 401
@@ -33,6 +37,21 @@ def check_url(url: str) -> None:
     except InvalidOption as error:
         shown = re.split(r"[?#]", re.sub("//.*@", "//...@", url))[0]
         raise InvalidOption(f"--url {shown}: {error}", detail=error.detail) from None
+
+
+def ending(outcome: Outcome, explain: Callable[[AcpError], str]) -> str:
+    """Return how a turn ended that was not simply done; empty if it was."""
+    match outcome:
+        case Completed(stop_reason="end_turn"):
+            return ""
+        case Completed(stop_reason=reason):
+            return f"the agent ended with: {reason}"
+        case Stopped(by=by):
+            return "the agent stopped the turn" if by == "agent" else "stopped"
+        case TimedOut(limits=limits):
+            return f"the time was up after {limits.turn:g} s"
+        case Failed(error=error):
+            return explain(error)
 
 
 def begins_anew(session: Session) -> str:
