@@ -16,7 +16,7 @@ from html import unescape
 from pathlib import Path
 from typing import Final
 
-from tests.pictures import WIDTHS, find_browser
+from tests.browser import WIDTHS, find_browser
 
 _FRAMES: Final = """<!doctype html><body><pre id="found"></pre><script>
 const pages = %s, widths = %s, found = [];

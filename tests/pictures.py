@@ -9,7 +9,6 @@ ends well.
 
 from __future__ import annotations
 
-import shutil
 import struct
 import subprocess
 import sys
@@ -21,21 +20,15 @@ from typing import Final
 
 import trio
 
+from tests.browser import WIDTHS, find_browser
 from tests.readme_picture import converse, draw
 from tests.trace_kit import write_demo
 
-BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
-WIDTHS: Final = {"phone": 375, "desktop": 1280}
 COLUMNS: Final = (40, 80)
 HEIGHT: Final = 1900
 _FRAME: Final = (
     '<!doctype html><body style="margin:0"><iframe src="{page}" style="width:{width}px;height:{height}px;border:0">'
 )
-
-
-def find_browser() -> str | None:
-    """Return the path of a Chromium, if there is one."""
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def take(browser: str, page: Path, picture: Path, width: int, *, dark: bool) -> None:
