@@ -20,7 +20,7 @@ from typing import Final
 
 import trio
 
-from tests.browser import WIDTHS, find_browser
+from tests.browser import BROWSERS, WIDTHS, find_browser
 from tests.readme_picture import converse, draw
 from tests.trace_kit import write_demo
 
