@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -16,6 +17,7 @@ from ._cache import RuntimeCache
 from ._calls import failure_of
 from ._capacity import Capacity
 from ._errors import TurnFailed
+from ._gates import Gates
 from ._keys import agent_id, agent_of
 from ._ownership import are_due, changed, opened
 from ._queue import SessionActorQueue
@@ -75,6 +77,7 @@ class Context:
     cache: RuntimeCache = attrs.field(factory=RuntimeCache, init=False)
     capacity: Capacity = attrs.field(init=False)
     evictor: Evictor = attrs.field(init=False)
+    gates: Gates = attrs.field(factory=Gates, init=False)
     counters: TurnCounters = attrs.field(factory=TurnCounters, init=False)
     unsaved: dict[str, dict[str, Any]] = attrs.field(factory=dict, init=False)
     book: Bookkeeper | None = attrs.field(default=None, init=False)
@@ -164,13 +167,13 @@ class Context:
                 return
             with trio.CancelScope(deadline=deadline) as scope:
                 if interruptible:
-                    request.interrupts = scope
+                    request.on_stop = partial(scope.cancel, reason="the request was asked to stop")
                 try:
                     await self._write(key)
                     return
                 finally:
                     if interruptible:
-                        request.interrupts = None
+                        request.on_stop = None
         except Exception as error:  # noqa: BLE001 - whatever a store raises, it decides no turn's outcome
             problem = str(error) or repr(error)
         else:

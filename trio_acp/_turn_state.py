@@ -198,8 +198,8 @@ class TurnState(Request):
 
     def ended(self, call: Call[Done], now: float) -> None:
         """Enter how the adapter's turn ended, unless it was us who cancelled it."""
-        if self.settled.is_set() or (self.log and not self.submitted):
-            return  # a straggler's late end, or that of a prompt that was never handed over
+        if self.settled.is_set():
+            return  # a straggler's late end
         if call.ok and call.value is not None:
             self.note(Cause(kind="response", time=now, done=call.value))
         elif call.ok:
