@@ -153,7 +153,6 @@ class Context:
         remembered in `unsaved`; it never decides how a turn ends.  If cancelled, the changes are remembered.
         """
         key = request.key
-        budget = max(0.0, deadline - trio.current_time())
         entry = self.cache.get(key)
         if entry is not None and entry.unstored:
             # Whatever is written first of an open session says also what to end after a crash.
@@ -161,10 +160,11 @@ class Context:
             entry.unstored = False
         # Remembered first: whatever interrupts the write, the changes are not lost.
         self.remember(key, changes)
+        budget = 0.0
         try:
-            if not self.store.waits:  # then it needs neither deadline nor interruption
-                await self._write(key)
+            if self._write_nowait(key):
                 return
+            budget = max(0.0, deadline - trio.current_time())
             with trio.CancelScope(deadline=deadline) as scope:
                 if interruptible:
                     request.on_stop = partial(scope.cancel, reason="the request was asked to stop")
@@ -192,7 +192,18 @@ class Context:
 
     async def _write(self, key: str) -> None:
         changes = self.unsaved[key]
-        stored = await self.store.update(key, lambda old: changed(old, self.owner, changes))
+        self._wrote(key, changes, await self.store.update(key, partial(changed, us=self.owner, changes=changes)))
+
+    def _write_nowait(self, key: str) -> bool:
+        """Do what `_write` does, if the store has nothing to wait for; False if it has."""
+        changes = self.unsaved[key]
+        try:
+            self._wrote(key, changes, self.store.update_nowait(key, partial(changed, us=self.owner, changes=changes)))
+        except trio.WouldBlock:
+            return False
+        return True
+
+    def _wrote(self, key: str, changes: Mapping[str, Any], stored: SessionRecord | None) -> None:
         if self.unsaved.get(key) is changes:
             del self.unsaved[key]
         entry = self.cache.get(key)

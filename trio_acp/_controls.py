@@ -63,12 +63,14 @@ async def apply_controls(ctx: Context, request: Request, entry: CacheEntry, dead
         TurnFailed: with detail ``"controls-timeout"``: the clock showed `deadline`.
         AcpError: the runtime's own error.
     """
-    options = normalise(entry.record.options)
-    wanted = signature(options)
-    if entry.applied == wanted:
+    stored = entry.record.options
+    if entry.applied is stored:
         return
+    options = normalise(stored)
+    wanted = signature(options)
+    knows = entry.applied is not None and signature(normalise(entry.applied)) == wanted
     entry.applied = None
-    if wanted != signature(RuntimeOptions()):
+    if not knows and wanted != signature(RuntimeOptions()):
         offered = await _capabilities(ctx, request, entry, deadline)
         if offered is None:
             return
@@ -86,7 +88,7 @@ async def apply_controls(ctx: Context, request: Request, entry: CacheEntry, dead
             except UnsupportedControl:
                 if pair.required:
                     raise
-    entry.applied = wanted
+    entry.applied = stored
 
 
 async def set_in_lane(

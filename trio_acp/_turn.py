@@ -90,7 +90,7 @@ from ._claims import release_if_closed
 from ._controls import apply_controls
 from ._ensure import ensure_runtime_handle, known_record
 from ._errors import AcpError, TurnFailed
-from ._options import normalise
+from ._options import timeout_of
 from ._outcomes import Failed, Stopped
 from ._ownership import FREE, opened
 from ._refresh import before_closing, listen
@@ -208,7 +208,7 @@ async def _prepare(ctx: Context, turn: TurnState) -> None:
         record = turn.ephemeral_record or await known_record(ctx, turn, deadline, late=late, to_open=True)
         if record is None:
             return
-        turn.adopt_timeout(normalise(record.options).timeout_seconds)
+        turn.adopt_timeout(timeout_of(record.options))
         deadline = min(turn.gate, setup_ends)  # the gate may have moved
         await begin_task(ctx, turn, record, deadline)
         entry = await ensure_runtime_handle(ctx, turn, record, deadline, cleanup=turn.limits.cleanup)
