@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tests.turn_kit import SETTINGS, installed, one_session, our_tasks
+from tests.turn_kit import OWN_TASKS, SETTINGS, installed, one_session, our_tasks
 from trio_acp import MemoryStore, TextDelta, open_session_manager
 from trio_acp.testing import FakeRuntime
 
@@ -85,5 +85,5 @@ async def test_an_idle_session_has_no_task(autojump_clock: MockClock) -> None:
             await session.prompt("x")
         await trio.testing.wait_all_tasks_blocked()
         assert before == sorted(our_tasks())
-        assert ["trio_acp actors", "trio_acp evictor"] == before
+        assert OWN_TASKS == before
         assert 1001 == manager.statistics().open_handles

@@ -181,9 +181,7 @@ def _is_lost(turn: TurnState, entry: CacheEntry | None) -> bool:
     return turn.submitted and resumable and error is not None and session_was_lost(error)
 
 
-async def _attempt(
-    ctx: Context, turn: TurnState, hand_on: HandOn
-) -> tuple[CacheEntry | None, Call[Done] | None]:
+async def _attempt(ctx: Context, turn: TurnState, hand_on: HandOn) -> tuple[CacheEntry | None, Call[Done] | None]:
     """Prepare and run; on return the log has an entry, unless the lane was handed on."""
     try:
         await _prepare(ctx, turn)

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
+import trio
 
 from ._audit import AuditDecision, AuditEvent, AuditRecord
 from ._errors import UnsupportedControl
@@ -448,7 +449,7 @@ class SessionStore(ABC):
         """Do what `update` does, at once; for a store that has nothing to wait for.
 
         Raises:
-            trio.WouldBlock: it would have to wait, which is what one that does not implement this says; nothing changed.
+            trio.WouldBlock: it would have to wait, as any store that does not implement this; nothing changed.
             StoreError: it cannot be read or written; nothing changed.
         """
         raise trio.WouldBlock
