@@ -218,7 +218,7 @@ async def test_a_close_that_runs_at_the_exit_is_not_cut_off(autojump_clock: Mock
 
 
 async def test_leaving_right_after_admission(autojump_clock: MockClock) -> None:
-    """A turn admitted in the last step, its actor not yet run, is Stopped by shutdown."""
+    """A turn admitted in the last pass is Stopped by shutdown, or over already, as the scheduler will have it."""
     outcomes: list[Outcome] = []
     admitted = trio.Event()
 
@@ -233,7 +233,7 @@ async def test_leaving_right_after_admission(autojump_clock: MockClock) -> None:
     ):
         nursery.start_soon(keep_prompting, session, outcomes)
         await admitted.wait()
-    assert [Stopped(by="shutdown")] == outcomes or [Completed()] == outcomes
+    assert outcomes in ([Stopped(by="shutdown")], [Stopped(by="shutdown", agent_stop_reason="end_turn")], [Completed()])
     assert manager.statistics().submitted == 1 == manager.statistics().stopped + manager.statistics().completed
 
 

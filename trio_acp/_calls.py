@@ -38,7 +38,8 @@ class Call(Generic[T]):
         ok: Whether it returned; its value is in `value` then.
         error: What it raised, unless it was cancelled.
         discard: Gets a value that came after the call had been abandoned.
-        left: Whether another task took the place of the one in which it runs.
+        task: The actor's task, if it runs there.
+        left: Whether another task took that one's place.
     """
 
     name: str
@@ -50,8 +51,8 @@ class Call(Generic[T]):
     value: T | None = None
     error: Exception | None = None
     abandoned: bool = False
+    task: trio.lowlevel.Task | None = None
     left: bool = False
-    _task: trio.lowlevel.Task | None = None
     _done: trio.Event = attrs.field(factory=trio.Event)
 
     async def wait(self, deadline: float) -> bool:
@@ -65,10 +66,10 @@ class Call(Generic[T]):
         return self.finished
 
     def leave(self) -> None:
-        """Leave the task in which it runs to it: nothing else is done there any more."""
-        assert self._task is not None
+        """Leave the actor's task to it: nothing else is done there any more."""
+        assert self.task is not None
         self.left = True
-        self._task.name = _task_name(self.name)  # for whoever asks what does not end
+        self.task.name = _task_name(self.name)  # for whoever asks what does not end
 
 
 def _task_name(name: str) -> str:
@@ -108,7 +109,6 @@ class Calls:
 
         If cancelled from outside, `trio.Cancelled` goes on.
         """
-        call._task = trio.lowlevel.current_task()
         try:
             with call.scope:
                 call.value = await async_fn(*args)
@@ -117,7 +117,7 @@ class Calls:
             call.error = error
         finally:
             call.finished = True
-            call._task = None
+            call.task = None
             self._stragglers.discard(call)
             call._done.set()
             on_end, call.on_end = call.on_end, None  # it refers to whoever has the call: no garbage in cycles

@@ -250,12 +250,12 @@ async def _submit(ctx: Context, turn: TurnState, entry: CacheEntry, hand_on: Han
             turn.on_stop = None
             hand_on(turn, entry, call)
 
-    call: Call[Done] = Call(name="run_turn", on_end=ended)
+    call: Call[Done] = Call(name="run_turn", on_end=ended, task=trio.lowlevel.current_task())
     turn.enter(Phase.RUNNING)
     turn.submitted = True
-    ctx.trace("submitted", turn)
-    turn.on_stop = stopped
+    turn.on_stop = stopped  # before anybody hears of it
     ctx.gates.watch(turn)
+    ctx.trace("submitted", turn)
     await ctx.calls.run(call, ctx.runtime(entry.record.agent).run_turn, request, turn)
     if not call.left:
         ctx.gates.forget(turn)

@@ -20,9 +20,9 @@ HUNTS: Final[tuple[Hunt, ...]] = (
         mutant=_hunted(
             "a turn that is stopped just before its prompt is sent sends it",
             "H-03",
-            "_turn:_submit",
-            "if turn.stopping:",
-            "if turn.settled.is_set():",
+            "_turn:_attempt",
+            "entry is None or turn.stopping",
+            "entry is None",
         ),
         scenario="ask",
         found_by={"machine": True, "cancel": True, "schedule": False, "wire": False},
@@ -169,7 +169,7 @@ HUNTS: Final[tuple[Hunt, ...]] = (
             "a handle whose agent would not stop is clean",
             "E-05",
             "_turn:_stop_backend",
-            "return call.finished and (cancelling is None or cancelling.ok)",
+            "return call.finished and cancelling.ok",
             "return True",
         ),
         scenario="ignored-cancel",
@@ -248,18 +248,6 @@ HUNTS: Final[tuple[Hunt, ...]] = (
         ),
         scenario="full-house",
         found_by={"machine": None, "cancel": True, "schedule": True, "wire": True},
-    ),
-    Hunt(
-        mutant=_hunted(
-            "a turn that was stopped in the instant in which it failed is tried again",
-            "G9",
-            "_turn:_may_retry",
-            "len(turn.log) > 1 or first.error is None",
-            "first.error is None",
-        ),
-        scenario="retry",
-        found_by={"machine": False, "cancel": True, "schedule": False, "wire": False},
-        machine=TURN,
     ),
 )
 
