@@ -203,13 +203,13 @@ class Withdrawing(Recorder):
 
     def __init__(self, then: Callable[[], object]) -> None:
         super().__init__()
-        self.turns: dict[str, Turn] = {}
+        self.entering: dict[str, Turn] = {}
         self.then = then
 
     def record(self, record: TraceRecord) -> None:
         super().record(record)
         if record.name == "admitted":
-            self.turns[record.turn].cancel()
+            self.entering[record.turn].cancel()
             self.then()
 
 
@@ -228,7 +228,7 @@ async def test_a_row_is_freed_though_its_lane_was_used_for_nothing_meanwhile(aut
 
         async def change_its_mind(session: Session) -> None:
             turn = session.turn("x")
-            withdrawing.turns[turn.request_id] = turn
+            withdrawing.entering[turn.request_id] = turn
             async with turn:
                 pass
 

@@ -24,10 +24,9 @@ HUNTS: Final[tuple[Hunt, ...]] = (
             "entry is None or turn.stopping",
             "entry is None",
         ),
-        scenario="ask",
-        found_by={"machine": True, "cancel": True, "schedule": False, "wire": False},
+        scenario="start-and-prompt",
+        found_by={"machine": False, "cancel": True, "schedule": False, "wire": False},
         machine=TURN,
-        seed=2,
     ),
     Hunt(
         mutant=_hunted(
@@ -116,14 +115,13 @@ HUNTS: Final[tuple[Hunt, ...]] = (
         mutant=_hunted(
             "an actor may miss that its turn was stopped",
             "E-09",
-            "_requests:Request.wait_for",
-            "self._poked = trio.Event()",
-            "await trio.lowlevel.checkpoint()\n                self._poked = trio.Event()",
+            "_turn:_submit",
+            "turn.on_stop = stopped",
+            "await trio.lowlevel.checkpoint()\n    turn.on_stop = stopped",
         ),
         scenario="start-and-prompt",
         found_by={"machine": True, "cancel": True, "schedule": False, "wire": False},
         machine=TURN,
-        seed=1,
     ),
     Hunt(
         mutant=_hunted(
