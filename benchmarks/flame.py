@@ -42,6 +42,10 @@ BEGIN: Final = "unrolled_run"
 WIDTH, ROW, LEAST = 1200, 18, 0.002
 LETTER: Final = 6.6
 COLORS: Final = {"trio_acp": "#f2a65a", "trio": "#8fb8de", "": "#c9cbd1"}
+"""Of packages: ours, Trio, everybody else's."""
+SESSIONS: Final = 100
+TURNS: Final = 30_000
+"""Of each of the two runs."""
 
 
 @dataclass
@@ -98,24 +102,23 @@ def _bars(node: Node, name: str, left: float, depth: int, whole: int) -> Iterato
 
 def draw(root: Node, title: str) -> str:
     """Return the picture as SVG."""
-    bars = list(_bars(root, "trio: the loop itself, and all below", 0.0, 0, root.looks))
+    bars = list(_bars(root, "trio:the loop, and all that it runs", 0.0, 0, root.looks))
     height = (max(depth for *_, depth in bars) + 3) * ROW
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="monospace" '
-        f'font-size="11"><rect width="100%" height="100%" fill="#fff"/>'
-        f'<text x="4" y="{ROW - 5}" font-size="13">{html.escape(title)}</text>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="monospace">',
+        '<rect width="100%" height="100%" fill="#fff"/>',
+        f'<text x="4" y="{ROW - 5}" font-size="13">{html.escape(title)}</text>',
     ]
     for name, left, part, depth in bars:
-        package, _, function = name.rpartition(":")
-        short = f"{package.rpartition('.')[2]}.{function}" if function and package else name
-        color = COLORS.get(package.partition(".")[0] or "trio", COLORS[""])
+        module, _, function = name.rpartition(":")
+        color = COLORS.get(module.partition(".")[0], COLORS[""])
         x, width, y = left * WIDTH, part * WIDTH, height - (depth + 1) * ROW
         room = int((width - 4) / LETTER)
-        label = short if len(short) <= room else short[: room - 1] + "…" if room > 3 else ""
+        label = function if len(function) <= room else function[: room - 1] + "…" if room > 3 else ""
         parts.append(
             f'<g><title>{html.escape(name)}: {part:.1%}</title><rect x="{x:.1f}" y="{y}" width="{width:.1f}" '
             f'height="{ROW - 1}" fill="{color}" stroke="#fff" stroke-width=".5"/>'
-            f'<text x="{x + 3:.1f}" y="{y + 13}">{html.escape(label)}</text></g>'
+            f'<text x="{x + 3:.1f}" y="{y + 13}" font-size="11">{html.escape(label)}</text></g>'
         )
     return "\n".join([*parts, "</svg>\n"])
 
@@ -134,22 +137,22 @@ async def over_websocket(address: Address, count: int) -> Counter[Stack]:
     """Look at turns of ten updates of a hundred sessions at once on one connection, by the fast engine."""
     async with Ours(address, 1, "websockets") as client:
         connection = await client.connect()
-        sessions = [await client.new_session(connection) for _ in range(100)]
+        sessions = [await client.new_session(connection) for _ in range(SESSIONS)]
         await client.together([partial(wire_turns, client, session, 3, 10) for session in sessions])
         with sampled() as seen:
             await client.together([partial(wire_turns, client, session, count, 10) for session in sessions])
     return seen
 
 
-def main(directory: str) -> None:
+def main(directory: str, turns: str = str(TURNS)) -> None:
     """Draw both."""
-    where = Path(directory)
+    where, count = Path(directory), int(turns)
     versions = f"Python {platform.python_version()}, Trio {trio.__version__}"
-    picture = draw(tree(trio.run(in_memory, 30_000)), f"Turns of 10 events in memory ({versions})")
+    picture = draw(tree(trio.run(in_memory, count)), f"Turns of 10 events in memory ({versions})")
     (where / "flame-memory.svg").write_text(picture, "utf-8")
     with agent() as address:
-        seen = trio.run(over_websocket, Address(**json.loads(address)), 300)
-    title = f"Turns of 10 updates, 100 sessions on one connection, fast engine ({versions})"
+        seen = trio.run(over_websocket, Address(**json.loads(address)), max(1, count // SESSIONS))
+    title = f"Turns of 10 updates, {SESSIONS} sessions on one connection, fast engine ({versions})"
     (where / "flame-websocket.svg").write_text(draw(tree(seen), title), "utf-8")
 
 
