@@ -233,9 +233,12 @@ class Context:
         slot is free once the call has ended, were it as a straggler.
 
         Returns:
-            False if the call failed, or had to be cancelled.
+            False if the call failed, or had to be cancelled, which is logged.
         """
-        return await self.try_close(runtime, handle, reason, budget, request) is None
+        error = await self.try_close(runtime, handle, reason, budget, request)
+        if error is not None:
+            _log.warning("closing the session of %s (%s) failed: %s", handle.key, reason, error)
+        return error is None
 
     async def try_close(
         self, runtime: Runtime, handle: Handle, reason: str, budget: float, request: Request | None = None
@@ -255,15 +258,10 @@ class Context:
         call = self.calls.start("close", runtime.close, handle, reason, on_end=ended)
         deadline = trio.current_time() + budget
         if not await (call.wait(deadline) if request is None else request.wait_for(call, deadline)):
-            _log.warning("closing the session of %s (%s) did not end in time", handle.key, reason)
             if not await self.calls.stop(call, reason="close exceeded its budget"):
                 self.capacity.straggles(handle)
             return TurnFailed(f"the backend did not close session {handle.key!r} in time", detail="close-timeout")
-        if call.ok:
-            return None
-        error = failure_of(call)
-        _log.warning("closing the session of %s (%s) failed: %r", handle.key, reason, error)
-        return error
+        return None if call.ok else failure_of(call)
 
     def gone(self, key: str) -> None:
         """A handle of a session is closed, or will never come: if that was the last one, the row is freed."""
