@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -69,7 +69,8 @@ async def shut_down(ctx: Context) -> None:
                 closing[key] = ctx.calls.start(
                     "close", ctx.try_close, runtime, entry.handle, "shutdown", limits.cleanup
                 )
-        for call in (*closing.values(), *others):
+        everything: list[Call[Any]] = [*others, *closing.values()]
+        for call in everything:
             await call.wait(trio.current_time() + limits.cleanup + limits.join)
         _report({key: call.value for key, call in closing.items() if not call.ok or call.value is not None})
 
