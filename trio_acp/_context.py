@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-import uuid
 from functools import partial
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -108,7 +109,7 @@ class Context:
 
     def start_in_lane(self, key: str, run: Callable[[Control], Awaitable[Any]]) -> None:
         """Do something in the lane of a session, which is idle, that nobody asked for."""
-        self.admit(self, Control(key, uuid.uuid4().hex, run, internal=True))
+        self.admit(self, Control(key, token_hex(16), run, internal=True))
 
     def trace(self, name: TraceName, request: Request, **data: Any) -> None:
         """Tell the instrument, if there is one, what happened."""
@@ -144,13 +145,14 @@ class Context:
         return stored if agent == stored.agent else attrs.evolve(stored, agent=agent)
 
     async def save(
-        self, request: Request, changes: dict[str, Any], deadline: float, *, interruptible: bool = False
+        self, request: Request, changes: dict[str, Any], until: float = math.inf, *, interruptible: bool = False
     ) -> None:
-        """Write changes of a session's record, best effort; if `interruptible`, only until the request is to stop.
+        """Write changes of a session's record, best effort, within `cleanup` seconds and not after `until`.
 
-        A record that is no longer stored, or has become another manager's,
-        stays so.  A failure, or `deadline` passing, is logged, counted and
-        remembered in `unsaved`; it never decides how a turn ends.  If cancelled, the changes are remembered.
+        If `interruptible`, only until the request is to stop.  A record that
+        is no longer stored, or has become another manager's, stays so.  A
+        failure, or its time passing, is logged, counted and remembered in
+        `unsaved`; it never decides how a turn ends.  If cancelled, the changes are remembered.
         """
         key = request.key
         entry = self.cache.get(key)
@@ -164,8 +166,9 @@ class Context:
         try:
             if self._write_nowait(key):
                 return
-            budget = max(0.0, deadline - trio.current_time())
-            with trio.CancelScope(deadline=deadline) as scope:
+            now = trio.current_time()
+            budget = min(self.settings.limits.cleanup, max(0.0, until - now))
+            with trio.CancelScope(deadline=now + budget) as scope:
                 if interruptible:
                     request.on_stop = partial(scope.cancel, reason="the request was asked to stop")
                 try:
@@ -208,7 +211,7 @@ class Context:
             del self.unsaved[key]
         entry = self.cache.get(key)
         if stored is not None and entry is not None:
-            entry.record = self.with_agent(stored)
+            entry.record = stored if stored.agent == entry.record.agent else self.with_agent(stored)
 
     async def save_unsaved(self, deadline: float) -> None:
         """Try once more to write what could not be written.  If cancelled, or at `deadline`, the rest stays unsaved."""

@@ -54,18 +54,19 @@ T = TypeVar("T")
 
 
 async def apply_controls(ctx: Context, request: Request, entry: CacheEntry, deadline: float) -> None:
-    """Tell the backend the session's options, unless it was told the same before.
+    """Tell the backend the session's options, unless it was told the same before, within `controls` seconds.
 
     If the request is to stop, it returns at once, and what was told is not known.
 
     Raises:
         UnsupportedControl: the backend does not have one of them.
-        TurnFailed: with detail ``"controls-timeout"``: the clock showed `deadline`.
+        TurnFailed: with detail ``"controls-timeout"``: that time is over, or the clock showed `deadline`.
         AcpError: the runtime's own error.
     """
     stored = entry.record.options
     if entry.applied is stored:
         return
+    deadline = min(deadline, trio.current_time() + ctx.settings.limits.controls)
     options = normalise(stored)
     wanted = signature(options)
     knows = entry.applied is not None and signature(normalise(entry.applied)) == wanted
@@ -224,7 +225,7 @@ async def _replace(
 async def _take_back(ctx: Context, control: Control, entry: CacheEntry, before: RuntimeOptions) -> None:
     """Store the old options again; if that fails, the next write does it."""
     entry.record = attrs.evolve(entry.record, options=before)
-    await ctx.save(control, {"options": before}, trio.current_time() + ctx.settings.limits.cleanup)
+    await ctx.save(control, {"options": before})
 
 
 # -- the backend --------------------------------------------------------------

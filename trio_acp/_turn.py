@@ -212,7 +212,7 @@ async def _prepare(ctx: Context, turn: TurnState) -> None:
         entry = await ensure_runtime_handle(ctx, turn, record, deadline, cleanup=turn.limits.cleanup)
         if entry is None:
             return
-        await apply_controls(ctx, turn, entry, min(deadline, trio.current_time() + turn.limits.controls))
+        await apply_controls(ctx, turn, entry, deadline)
     except TurnFailed as error:
         if error.detail in {"setup-timeout", "controls-timeout"} and turn.check_gate(trio.current_time()):
             return
@@ -222,8 +222,7 @@ async def _prepare(ctx: Context, turn: TurnState) -> None:
     ctx.trace("ready", turn, agent=entry.record.agent)
     if turn.ephemeral_record is None:
         turn.marked = True
-        patience = min(deadline, trio.current_time() + turn.limits.cleanup)  # the turn does not depend on it
-        await ctx.save(turn, _running(ctx, entry.record), patience, interruptible=True)
+        await ctx.save(turn, _running(ctx, entry.record), deadline, interruptible=True)
 
 
 def _running(ctx: Context, record: SessionRecord) -> dict[str, Any]:
@@ -276,8 +275,8 @@ async def _clean_up(ctx: Context, turn: TurnState, entry: CacheEntry | None, cal
             entry.doubtful |= turn.log[0].kind == "failure"
             if entry.record.mode == "oneshot":
                 await before_closing(ctx, turn, entry)
+                now = trio.current_time()
         listen(ctx, entry)
-        now = trio.current_time()
     end = None if turn.background is None else turn.background.settle(turn.decide("finished"))
     if turn.ephemeral_record is None and (turn.marked or turn.log[0].kind in {"failure", "deadline"}):
         deadline = now + limits.cleanup

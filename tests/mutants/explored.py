@@ -151,10 +151,10 @@ HUNTS: Final[tuple[Hunt, ...]] = (
             "a turn is marked as running only when that was written",
             "E-25",
             "_turn:_prepare",
-            "await ctx.save(turn, _running(ctx, entry.record), patience, interruptible=True)",
+            "await ctx.save(turn, _running(ctx, entry.record), deadline, interruptible=True)",
             (
                 "turn.marked = False\n"
-                "        await ctx.save(turn, _running(ctx, entry.record), patience, interruptible=True)\n"
+                "        await ctx.save(turn, _running(ctx, entry.record), deadline, interruptible=True)\n"
                 "        turn.marked = not turn.stopping"
             ),
         ),
