@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
+import math
 import platform
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from .page import page
 from .peers import default_cache, prepare
@@ -46,7 +48,16 @@ def _as_json(results: Results, sizes: Sizes, today: str) -> str:
         for table, columns in results.values.items()
     }
     whole = {"version": 1, "date": today, "sizes": asdict(sizes), "medians": medians, **asdict(results)}
-    return json.dumps(whole, indent=2) + "\n"
+    return json.dumps(_told(whole), indent=2, allow_nan=False) + "\n"
+
+
+def _told(value: Any) -> Any:
+    """Replace what is no number, where a side failed, by None: JSON has no word for it."""
+    if isinstance(value, dict):
+        return {key: _told(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_told(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def main() -> int:

@@ -56,7 +56,8 @@ def _table(results: Results, name: str, rows: Sequence[Measure], columns: Sequen
         cells = []
         for column in columns:
             value = results.median(name, column, row.name)
-            text = "" if value is None else f"{value:,.{row.digits}f}"
+            failed = "failed" if results.failed(name, column, row.name) else ""
+            text = failed if value is None else f"{value:,.{row.digits}f}"
             if text and base and value and column != first:
                 text += f" ({base / value:.2f})"
             cells.append(text)

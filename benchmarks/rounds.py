@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -47,9 +48,13 @@ class Results:
             column.setdefault(name, []).append(value)
 
     def median(self, table: str, side: str, measure: str) -> float | None:
-        """Return a value; None if there is none."""
+        """Return a value; None if there is none, or the side failed at it."""
         values = self.values.get(table, {}).get(side, {}).get(measure)
-        return statistics.median(values) if values else None
+        return statistics.median(values) if values and not any(map(math.isnan, values)) else None
+
+    def failed(self, table: str, side: str, measure: str) -> bool:
+        """Whether a side could not do it, at least once."""
+        return any(map(math.isnan, self.values.get(table, {}).get(side, {}).get(measure, ())))
 
 
 @contextmanager

@@ -121,7 +121,8 @@ class TurnState(Request):
         self._collect_only = collect_only
         self._own_timeout = own_timeout
         self._gate_open = True
-        self._events: deque[tuple[Event, int]] = deque()
+        self._events: deque[Event] = deque()
+        self._sizes: deque[int] = deque()  # beside them: a pair for each would be work for the garbage collector
         self._buffered = 0
         self._news: trio.Event | None = None
         self._texts: list[str] = []
@@ -247,7 +248,8 @@ class TurnState(Request):
             )
             self.note(Cause(kind="failure", time=trio.current_time(), error=slow))
             return False
-        self._events.append((event, size))
+        self._events.append(event)
+        self._sizes.append(size)
         self._buffered += size
         if self._news is not None:
             self._news.set()
@@ -258,9 +260,8 @@ class TurnState(Request):
         """Take the next event; None if there is none now."""
         if not self._events:
             return None
-        event, size = self._events.popleft()
-        self._buffered -= size
-        return event
+        self._buffered -= self._sizes.popleft()
+        return self._events.popleft()
 
     async def next_event(self) -> Event | None:
         """Wait for the next event; None once the turn has settled and all were taken.
@@ -287,6 +288,7 @@ class TurnState(Request):
         """Forget what was not read; nothing more is accepted."""
         self._gate_open = False
         self._events.clear()
+        self._sizes.clear()
         self._buffered = 0
 
     @property
