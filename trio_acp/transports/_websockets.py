@@ -224,6 +224,7 @@ class WebsocketsTransport(WebSocketTransport):
                     await self._stream.send_all(answers)
             except Exception as error:  # noqa: BLE001 - foreign code, in a task: the receiver finds out by itself
                 _log.debug("an answer could not be written: %s", type(error).__name__)
+                self._answers.clear()  # nor can any other, and a receiver may wait for them to be gone
             if not self._answers:
                 self._answered.set()
 
