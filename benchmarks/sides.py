@@ -22,6 +22,7 @@ OURS: Final = "trio_acp"
 SDK: Final = "Python SDK"
 TYPESCRIPT: Final = "TypeScript SDK"
 RAW: Final = "raw trio-websocket"
+FLOOR: Final = "Trio alone"
 
 USE: Final = "from trio_acp import AcpRuntime, open_session_manager; AcpRuntime.websocket('ws://127.0.0.1:9/')"
 """What of us is imported once a client over WebSocket begins."""
@@ -81,7 +82,7 @@ def _wire(name: str, before: tuple[str, ...], sizes: Sizes, *after: str, stall: 
 def sides(peers: Peers, sizes: Sizes) -> list[Side]:
     """Return all sides that are there, in the order in which they take turns: the same work side by side."""
     memory, wire = _module(sys.executable, "memory.ours"), _module(sys.executable, "wire.ours")
-    found = [Side(OURS, "In memory", memory)]
+    found = [Side(OURS, "In memory", memory), Side(FLOOR, "In memory", _module(sys.executable, "memory.floor"))]
     node = peers.node or ""
     for version, directory in peers.openclaw.items():
         openclaw = (node, "--expose-gc", str(HERE / "memory" / "openclaw.mjs"))

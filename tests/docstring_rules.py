@@ -42,8 +42,8 @@ CANNOT: Final = {
 }
 """What the calls say can be raised, and reading them says cannot."""
 
-HANDED_OVER: Final = frozenset({"trio_acp.Turn.__anext__"})
-"""What raises an error that another task has made."""
+HANDED_OVER: Final = frozenset({"trio_acp.Turn.__anext__", "trio_acp.abc.SessionStore.update_nowait"})
+"""What raises an error that another task, or only a class that implements it, has made."""
 
 
 @attrs.frozen
@@ -151,7 +151,9 @@ def names_no_other_errors(subject: Subject, world: World) -> Iterator[str]:
             yield f"cannot raise {name}"
 
 
-BY_OTHERS: Final = frozenset({OSError, SystemExit, KeyError, TypeError, RuntimeError, trio.BusyResourceError})
+BY_OTHERS: Final = frozenset(
+    {OSError, SystemExit, KeyError, TypeError, RuntimeError, trio.BusyResourceError, trio.WouldBlock}
+)
 """What comes out of the standard library and Trio without being named here."""
 
 

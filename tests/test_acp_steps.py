@@ -55,4 +55,4 @@ async def test_an_update_costs_at_most_four_steps_through_trio_websocket() -> No
                 session = await manager.start_session("k", agent="agent", cwd="/repo")
                 few, many = await steps_of(session, 10), await steps_of(session, 1010)
             nursery.cancel_scope.cancel()
-    assert (many - few) / 1000 <= 4.0
+    assert many - few <= 4 * 1000 + 2  # how a turn begins and ends may take a step more or less

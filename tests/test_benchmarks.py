@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
 
 import pytest
 
+from benchmarks.flame import ROW
 from benchmarks.measures import tables
 from benchmarks.page import page
 from benchmarks.peers import OPENCLAW, Peers
@@ -64,6 +66,24 @@ def test_no_time_is_negative_and_no_session_has_a_task(told: dict[str, Any]) -> 
         for found in columns.values():
             assert all(value >= 0 for value in found.values()), found
     assert 0 == told["medians"]["In memory"][OURS]["idle_tasks"]
+
+
+def test_where_the_time_goes_is_drawn(tmp_path: Path) -> None:
+    """Each picture is one tree: no bar is wider than the one that it stands on, and ours are among them."""
+    command = [sys.executable, "-m", "benchmarks.flame", str(tmp_path), "600"]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+    for name in ("memory", "websocket"):
+        root = ET.fromstring((tmp_path / f"flame-{name}.svg").read_text("utf-8"))  # noqa: S314 - it is our own
+        bars = {
+            (float(bar.attrib["y"]), float(bar.attrib["x"]), float(bar.attrib["width"]))
+            for bar in root.iterfind(".//{*}g/{*}rect")
+        }
+        base = max(y for y, _, _ in bars)
+        for y, x, width in bars:
+            below = [(left, wide) for row, left, wide in bars if row == y + ROW]
+            assert y == base or any(left - 0.2 <= x and x + width <= left + wide + 0.2 for left, wide in below)
+        titles = [title.text or "" for title in root.iterfind(".//{*}title")]
+        assert any(title.startswith("trio_acp._actor:_serve_lane: ") for title in titles)
 
 
 def test_sizes_are_dumped_whole() -> None:

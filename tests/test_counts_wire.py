@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SECONDS: Final = 60.0
 TURNS: Final = 20
 
-STEPS: Final[dict[Engine, float]] = {"trio-websocket": 15, "websockets": 12}
+STEPS: Final[dict[Engine, float]] = {"trio-websocket": 10.5, "websockets": 8}
 """Steps of tasks, and waits for I/O, that a turn of 10 updates may take."""
 
 PER_UPDATE: Final = 0.1

@@ -13,6 +13,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.turn_kit import (
+    OWN_TASKS,
     SETTINGS,
     AtStep,
     C,
@@ -146,7 +147,7 @@ async def test_each_session_has_its_own_time(autojump_clock: MockClock) -> None:
         for n in range(5):
             await manager.start_session(f"s{n}", agent="fake")
             await trio.sleep(1)
-        assert ["trio_acp actors", "trio_acp evictor"] == sorted(our_tasks())
+        assert OWN_TASKS == sorted(our_tasks())
         await manager.session("s1").prompt("x")
         await trio.sleep(60)
         assert {f"s{n}": [n + TTL] for n in (0, 2, 3, 4)} | {"s1": [5 + TTL]} == {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tests.turn_kit import SETTINGS, AwkwardStore, C, J
+from tests.turn_kit import SETTINGS, AwkwardStore, C, J, Recorder
 from trio_acp import AcpError, SessionExists, SessionRecord, TurnFailed, open_session_manager
 from trio_acp._service import shielded
 from trio_acp.stores import MemoryStore
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
-    from trio_acp import Session, SessionManager
-    from trio_acp.abc import Handle, Mutate, TurnRequest
+    from trio_acp import Session, SessionManager, Turn
+    from trio_acp.abc import Handle, Mutate, TraceRecord, TurnRequest
     from trio_acp.testing.fake import Step
 
 pytestmark = pytest.mark.concurrency
@@ -198,10 +198,28 @@ class Stubborn(FakeRuntime):
             await self.may_close.wait()
 
 
+class Withdrawing(Recorder):
+    """Cancels turns in the step of their admission, before their actor can have begun, and calls a function."""
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        super().__init__()
+        self.entering: dict[str, Turn] = {}
+        self.then = then
+
+    def record(self, record: TraceRecord) -> None:
+        super().record(record)
+        if record.name == "admitted":
+            self.entering[record.turn].cancel()
+            self.then()
+
+
 async def test_a_row_is_freed_though_its_lane_was_used_for_nothing_meanwhile(autojump_clock: MockClock) -> None:
     """A turn that is withdrawn before its lane takes it does not keep the end of a late close from freeing the row."""
     store, runtime = MemoryStore(), Stubborn()
-    async with open_session_manager({"fake": runtime}, store=store, settings=SETTINGS) as manager:
+    withdrawing = Withdrawing(runtime.may_close.set)
+    async with open_session_manager(
+        {"fake": runtime}, store=store, settings=SETTINGS, instrument=withdrawing
+    ) as manager:
         # Many, for which of close and lane comes first is a matter of chance.
         sessions = [await manager.start_session(f"k{i}", agent="fake") for i in range(30)]
         async with trio.open_nursery() as nursery:
@@ -209,9 +227,10 @@ async def test_a_row_is_freed_though_its_lane_was_used_for_nothing_meanwhile(aut
                 nursery.start_soon(partial(session.close, allow_backend_unavailable=True))
 
         async def change_its_mind(session: Session) -> None:
-            async with session.turn("x") as turn:
-                turn.cancel()
-                runtime.may_close.set()
+            turn = session.turn("x")
+            withdrawing.entering[turn.request_id] = turn
+            async with turn:
+                pass
 
         async with trio.open_nursery() as nursery:
             for session in sessions:

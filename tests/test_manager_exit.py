@@ -22,7 +22,7 @@ from trio_acp import (
 )
 from trio_acp.abc import Instrument
 from trio_acp.stores import SQLiteStore
-from trio_acp.testing import FakeRuntime, Hang, Sleep, Swallow
+from trio_acp.testing import FakeRuntime, Hang, Raise, Sleep, Swallow
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from trio_acp import Outcome, Session, SessionRecord
     from trio_acp.abc import Handle, Mutate, TraceRecord
+    from trio_acp.testing.fake import Step
 
 pytestmark = pytest.mark.concurrency
 
@@ -218,7 +219,7 @@ async def test_a_close_that_runs_at_the_exit_is_not_cut_off(autojump_clock: Mock
 
 
 async def test_leaving_right_after_admission(autojump_clock: MockClock) -> None:
-    """A turn admitted in the last step, its actor not yet run, is Stopped by shutdown."""
+    """A turn admitted in the last pass is Stopped by shutdown, or over already, as the scheduler will have it."""
     outcomes: list[Outcome] = []
     admitted = trio.Event()
 
@@ -233,8 +234,22 @@ async def test_leaving_right_after_admission(autojump_clock: MockClock) -> None:
     ):
         nursery.start_soon(keep_prompting, session, outcomes)
         await admitted.wait()
-    assert [Stopped(by="shutdown")] == outcomes or [Completed()] == outcomes
+    assert outcomes in ([Stopped(by="shutdown")], [Stopped(by="shutdown", agent_stop_reason="end_turn")], [Completed()])
     assert manager.statistics().submitted == 1 == manager.statistics().stopped + manager.statistics().completed
+
+
+@pytest.mark.parametrize("step", [Raise(ValueError("planted")), Hang()], ids=["failing", "hanging"])
+async def test_many_closings_that_fail_at_the_exit_are_summed_up(
+    step: Step, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ten are named, the others counted: a thousand lines would say no more."""
+    async with open_session_manager({"fake": FakeRuntime(close=[step])}, settings=SETTINGS) as manager:
+        for n in range(30):
+            await manager.start_session(f"k{n}", agent="fake")
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    named, last = [line for line in said if "closing the session of" in line], said[-1]
+    assert (10, "closing 20 more sessions (shutdown) failed") == (len(named), last)
+    assert 11 == len(said)
 
 
 @pytest.mark.parametrize("presses", [1, 2, 3, 6])

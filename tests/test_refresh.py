@@ -294,7 +294,7 @@ async def test_a_runtime_without_a_status_is_not_asked(autojump_clock: MockClock
         with installed(Watch()):
             await session.prompt("x")
             await at_rest()
-    assert ["trio_acp actor k", "run_turn"] == calls
+    assert ["trio_acp actor k"] == calls
 
 
 class CountingStore(MemoryStore):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tests.turn_kit import LIMITS, AwkwardStore, C, G, J, Recorder, T, check_trace, one_session
-from trio_acp import Limits, Settings, Stopped, TimedOut, TurnFailed, TurnTimedOut
+from tests.turn_kit import LIMITS, SETTINGS, AwkwardStore, C, G, J, Recorder, T, check_trace, one_session
+from trio_acp import Limits, Settings, Stopped, TimedOut, TurnFailed, TurnTimedOut, open_session_manager
 from trio_acp.testing import FakeRuntime, Hang, Sleep, Swallow
 
 if TYPE_CHECKING:
@@ -168,6 +168,30 @@ async def test_setup_has_a_cap_of_its_own(autojump_clock: MockClock) -> None:
         with pytest.raises(TurnFailed) as caught:
             await session.prompt("x")
         assert ("setup-timeout", 3.0) == (caught.value.detail, trio.current_time() - began)
+
+
+async def test_each_running_turn_has_its_own_gate(autojump_clock: MockClock) -> None:
+    """One alarm for all: turns end each at its second, in whatever order they began, with others that end in time."""
+    over: dict[str, float] = {}
+
+    async with open_session_manager({"fake": FakeRuntime([Hang(stops=True)])}, settings=SETTINGS) as manager:
+
+        async def run(start: float, timeout: float) -> None:
+            session = await manager.start_session(f"{start:g}+{timeout:g}", agent="fake")
+            await trio.sleep_until(start)
+            with pytest.raises(TurnTimedOut):
+                await session.prompt("x", timeout=timeout)
+            over[session.key] = trio.current_time()
+
+        async with trio.open_nursery() as nursery:
+            for start, timeout in ((1, 30), (2, 10), (3, 20), (4, 9), (25, 1)):
+                nursery.start_soon(run, start, timeout)
+            for n in range(10):
+                quick = await manager.start_session(f"quick {n}", agent="fake")
+                async with quick.turn("x", timeout=1.5):
+                    pass  # left at once, so stopped long before its gate
+                await trio.sleep(1)
+    assert {"1+30": 31 + G, "2+10": 12 + G, "3+20": 23 + G, "4+9": 13 + G, "25+1": 26 + G} == over
 
 
 @pytest.mark.parametrize("_again", range(8))  # it is a race: either order must do

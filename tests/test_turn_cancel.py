@@ -12,6 +12,7 @@ from tests.turn_kit import (
     AtStep,
     C,
     J,
+    OnRecord,
     OnTask,
     Recorder,
     Watched,
@@ -303,14 +304,14 @@ async def test_a_stop_while_a_suspect_handle_is_being_closed(autojump_clock: Moc
 
 
 async def test_a_cancel_between_woken_and_run_submits_nothing(autojump_clock: MockClock) -> None:
-    """A cancel after the adapter's task was started and before its first step: the adapter is never called."""
+    """A cancel after everything is prepared, in the step in which the adapter would be called: it is never called."""
     runtime = FakeRuntime([TextDelta("never")])
-    recorder = Recorder()
+    recorder = OnRecord("ready")
     async with one_session(runtime, instrument=recorder) as (manager, session):
         turn = session.turn("x")
-        with installed(OnTask("trio_acp call run_turn", turn.cancel, spawned=True)):
-            async with turn:
-                assert [] == [event async for event in turn]
+        recorder.function = turn.cancel
+        async with turn:
+            assert [] == [event async for event in turn]
         assert Stopped(by="user", reason="cancelled by the user") == turn.outcome
         assert 0 == manager.statistics().suspects
         assert ["ensure_session"] == runtime.names()
@@ -318,14 +319,14 @@ async def test_a_cancel_between_woken_and_run_submits_nothing(autojump_clock: Mo
 
 
 async def test_a_response_before_the_cancel_completes_the_turn(autojump_clock: MockClock) -> None:
-    """The adapter has returned, its actor has not run yet, the cancel comes: the response was first."""
+    """The adapter has returned, in the same step the cancel comes: the response was first."""
     runtime = FakeRuntime([TextDelta("done")])
-    recorder = Recorder()
+    recorder = OnRecord("decided")
     async with one_session(runtime, instrument=recorder) as (_manager, session):
         turn = session.turn("x")
-        with installed(OnTask("trio_acp call run_turn", turn.cancel, spawned=False)):
-            async with turn:
-                assert [TextDelta("done")] == [event async for event in turn]
+        recorder.function = turn.cancel
+        async with turn:
+            assert [TextDelta("done")] == [event async for event in turn]
         assert Completed() == turn.outcome
         assert "cancel" not in runtime.names()
     causes = [r.data["cause"] for r in recorder.records if r.name == "cause"]

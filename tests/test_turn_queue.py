@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from tests.turn_kit import LIMITS, Recorder, check_trace, one_session
+from tests.turn_kit import LIMITS, OWN_TASKS, Recorder, check_trace, one_session, our_tasks
 from trio_acp import ManagerClosed, QueueFull, SessionClosed, Settings, Stopped, TextDelta
-from trio_acp.testing import FakeRuntime, Hang, Run, Sleep
+from trio_acp.testing import FakeRuntime, Hang, Run, Sleep, Swallow
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -188,3 +189,30 @@ async def test_a_stop_from_inside_the_adapter(autojump_clock: MockClock) -> None
         async with turn:
             assert [TextDelta("a")] == [event async for event in turn]
         assert Stopped(by="user", reason="enough", agent_stop_reason="cancelled") == turn.outcome
+
+
+async def test_a_lane_that_was_handed_on_has_one_actor(autojump_clock: MockClock) -> None:
+    """An adapter keeps its actor beyond its turn: another one serves the lane, and the first, once free, does not."""
+    runtime = FakeRuntime([Swallow(10)])
+    stopped = "trio_acp call run_turn"
+
+    def tasks() -> list[str]:
+        return sorted(name for name in our_tasks() if name.startswith("trio_acp ") and name not in OWN_TASKS)
+
+    async with one_session(runtime) as (manager, session):
+        async with trio.open_nursery() as nursery:
+            async with session.turn("is stopped") as first:
+                await trio.testing.wait_all_tasks_blocked()
+                assert ["trio_acp actor k"] == tasks()
+                runtime.turn = [Sleep(20)]
+                nursery.start_soon(partial(session.prompt, "waits", timeout=60))
+                first.cancel()
+                await trio.testing.wait_all_tasks_blocked()
+                assert ["trio_acp actor k", stopped] == tasks()
+            assert trio.current_time() < 10
+            await trio.testing.wait_all_tasks_blocked()
+            assert ["trio_acp actor k", stopped] == tasks()
+            await trio.sleep_until(11)
+            assert ["trio_acp actor k"] == tasks()
+        assert (1, 1) == (manager.statistics().stopped, manager.statistics().completed)
+        assert [] == tasks()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tests.turn_kit import C, G, OnTask, Recorder, T, check_trace, installed, one_session
+from tests.turn_kit import C, G, OnRecord, Recorder, T, check_trace, one_session
 from trio_acp import (
     AcpError,
     BackendUnavailable,
@@ -100,9 +100,10 @@ async def test_no_retry_when_something_may_have_started(steps: list[Step], autoj
 
 
 async def test_no_retry_after_a_cause(autojump_clock: MockClock) -> None:
-    """A retryable end and a stop in the same pass, in both orders: no second attempt."""
+    """A retryable end and a stop in the same step, in both orders: no second attempt."""
     runtime = FakeRuntime()
-    async with one_session(runtime) as (_manager, session):
+    recorder = OnRecord("")
+    async with one_session(runtime, instrument=recorder) as (_manager, session):
         first = session.turn("stop, then error")
         runtime.turn = [Run(lambda sink: first.cancel("s")), Raise(NOTHING_STARTED)]
         async with first:
@@ -110,7 +111,8 @@ async def test_no_retry_after_a_cause(autojump_clock: MockClock) -> None:
         assert Stopped(by="user", reason="s") == first.outcome
         runtime.turn = [Raise(NOTHING_STARTED)]
         second = session.turn("error, then stop")
-        with installed(OnTask("trio_acp call run_turn", second.cancel, spawned=False)), pytest.raises(TurnFailed):
+        recorder.name, recorder.function = "cause", second.cancel
+        with pytest.raises(TurnFailed):
             async with second:
                 async for _ in second:
                     pass
@@ -121,14 +123,12 @@ async def test_no_retry_after_a_cause(autojump_clock: MockClock) -> None:
 async def test_a_retry_that_was_not_submitted_is_not_cancelled(autojump_clock: MockClock) -> None:
     """The first attempt was submitted, the second not yet: a stop in that window tells the backend nothing."""
     runtime = FakeRuntime(one_after_the_other([Raise(NOTHING_STARTED)], [Hang()]))
-    async with one_session(runtime) as (_manager, session):
+    recorder = OnRecord("retried")
+    async with one_session(runtime, instrument=recorder) as (_manager, session):
         turn = session.turn("x")
-        first_end = OnTask("trio_acp call run_turn", lambda: trio.lowlevel.add_instrument(second_start), spawned=False)
-        second_start = OnTask("trio_acp call run_turn", turn.cancel, spawned=True)
-        with installed(first_end):
-            async with turn:
-                assert [] == [event async for event in turn]
-        trio.lowlevel.remove_instrument(second_start)
+        recorder.function = turn.cancel
+        async with turn:
+            assert [] == [event async for event in turn]
         assert isinstance(turn.outcome, Stopped)
         assert (1, 0) == (runtime.names().count("run_turn"), runtime.names().count("cancel"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from trio.testing import MockClock
@@ -46,6 +46,21 @@ class Recorder(Instrument):
     def turns(self) -> Iterator[str]:
         """The ids of admitted turns, in order."""
         return (record.turn for record in self.records if record.name == "admitted")
+
+
+class OnRecord(Recorder):
+    """A recorder that calls a function once, in the step in which something of that name is recorded."""
+
+    def __init__(self, name: str, function: Callable[[], object] = lambda: None) -> None:
+        super().__init__()
+        self.name, self.function = name, function
+        self.fired = False
+
+    def record(self, record: TraceRecord) -> None:
+        super().record(record)
+        if record.name == self.name and not self.fired:
+            self.fired = True
+            self.function()
 
 
 class Watched(Recorder):
@@ -213,6 +228,10 @@ class OnTask(trio.abc.Instrument):
         if task.name == self.name and not self.fired:
             self.fired = True
             self.function()
+
+
+OWN_TASKS: Final = ["trio_acp actors", "trio_acp evictor", "trio_acp gates"]
+"""The tasks of a manager, whatever it does, in the order of their names."""
 
 
 def our_tasks() -> list[str]:

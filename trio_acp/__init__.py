@@ -13,6 +13,7 @@ A map of the code.  Imports only go down::
     _recording  _appender                the audit of what agents were answered; the transcript; writing them
     _refresh                             what the backend tells between turns: its ids, its health
     _evictor                             closing what is idle; room for another backend session
+    _gates  _alarm                       the deadlines of all turns that run; one sleeper for many deadlines
     _context  _calls                     what the actors share; calling code that may not end
     _serving  logs                       whom a task works for, and the log: its filter, frames, what is secret in them
     otel  prometheus                     spans of turns; a manager's numbers (extras, imported by whoever wants them)

@@ -1,9 +1,10 @@
 """The actor: the task that serves one session's lane while the lane is busy.
 
-Two rules.  An actor is started by the admission that found the lane idle and by
-nothing else, in the step of that admission; so a busy lane has exactly one.
-Nothing here awaits an adapter: turns (`_turn.py`) and controls do that by
-sibling tasks.
+Two rules.  An actor is started by the admission that found the lane idle, in
+the step of that admission, or by the actor before it that is kept by an
+adapter, which serves the lane no more from that step on; by nothing else.  So
+a busy lane has exactly one.  Nothing here waits for an adapter beyond a cause
+or a deadline (`_turn.py` says how).
 
 States of the task
 ------------------
@@ -49,8 +50,10 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import trio
 
 from ._claims import release_if_closed, store_opening
@@ -59,12 +62,15 @@ from ._outcomes import Failed
 from ._refresh import after_turn
 from ._requests import Control
 from ._serving import serve
-from ._turn import run_turn, settle
+from ._turn import end_turn, run_turn, settle
 from ._turn_state import TurnState
 
 if TYPE_CHECKING:
+    from ._cache import CacheEntry
+    from ._calls import Call
     from ._context import Context
     from ._requests import Request
+    from .abc import Done
 
 _log = logging.getLogger(__name__)
 
@@ -77,35 +83,65 @@ def admit(ctx: Context, request: Request) -> None:
     """
     current = ctx.queue.current(request.key)
     if ctx.queue.admit(request.key, request):
-        ctx.nursery.start_soon(_serve_lane, ctx, request.key, name=f"trio_acp actor {request.key}")
+        _start(ctx, request.key)
     elif isinstance(current, Control) and current.gives_way:
         current.stop()
 
 
+@attrs.frozen
+class _Ending:
+    """What an actor that takes over begins with: a turn that is decided while its adapter still runs."""
+
+    turn: TurnState
+    entry: CacheEntry
+    call: Call[Done]
+
+
 @trio.lowlevel.enable_ki_protection
-async def _serve_lane(ctx: Context, key: str) -> None:
-    while (request := ctx.queue.take(key)) is not None:
+async def _serve_lane(ctx: Context, key: str, ending: _Ending | None = None) -> None:
+    while (request := ctx.queue.take(key) if ending is None else ending.turn) is not None:
         serve(key, request.id if isinstance(request, TurnState) else "")
+        ours = True
         try:
-            if isinstance(request, TurnState):
-                await run_turn(ctx, request)
-                if (rest := after_turn(ctx, request)) is not None:
-                    ctx.queue.follow(key, rest)
-                    await _run_control(ctx, rest)
-            elif isinstance(request, Control):
-                await _run_control(ctx, request)
+            ours = await _serve(ctx, request, ending)
         except Exception as error:  # noqa: BLE001 - our fault, or an adapter's: this request pays, nobody else
             _log.exception("the actor of %s failed", key)
             _fail(ctx, request, error)
         finally:
-            if not request.settled.is_set():
+            if ours and not request.settled.is_set():
                 _fail(ctx, request, None)
+        if not ours:
+            return
+        ending = None
         await store_opening(ctx, request)
         await release_if_closed(ctx, request)
         ctx.capacity.let_go(key)
         ctx.trace("released", request)
     ctx.evictor.lane_released(key)
     ctx.gone(key)  # a handle went while all there was in the lane was withdrawn before it was taken
+
+
+async def _serve(ctx: Context, request: Request, ending: _Ending | None) -> bool:
+    """Serve one request; False if another actor has the lane now."""
+    if isinstance(request, TurnState):
+        if ending is not None:
+            await end_turn(ctx, request, ending.entry, ending.call)
+        elif not await run_turn(ctx, request, partial(_hand_on, ctx)):
+            return False
+        if (rest := after_turn(ctx, request)) is not None:
+            ctx.queue.follow(request.key, rest)
+            await _run_control(ctx, rest)
+    elif isinstance(request, Control):
+        await _run_control(ctx, request)
+    return True
+
+
+def _hand_on(ctx: Context, turn: TurnState, entry: CacheEntry, call: Call[Done]) -> None:
+    _start(ctx, turn.key, _Ending(turn, entry, call))
+
+
+def _start(ctx: Context, key: str, ending: _Ending | None = None) -> None:
+    ctx.nursery.start_soon(_serve_lane, ctx, key, ending, name=f"trio_acp actor {key}")
 
 
 async def _run_control(ctx: Context, control: Control) -> None:

@@ -51,7 +51,7 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ._records import Origin, SessionRecord
+    from ._records import Origin, RuntimeOptions, SessionRecord
     from .abc import Handle
 
 SUSPECT_TTL: Final = 60.0
@@ -76,8 +76,8 @@ class CacheEntry:
         unstored: Whether nobody has tried yet to store what opening it brought.
         asked: Whether the runtime was asked, after a turn or to reconcile, which ids it knows.
         last_used: Trio's clock when its lane was last released.
-        applied: The signature of the options that the backend is known to
-            have; None while that is not known.
+        applied: The options, as stored, that the backend is known to have;
+            None while that is not known.
     """
 
     handle: Handle
@@ -90,7 +90,7 @@ class CacheEntry:
     unstored: bool = False
     asked: bool = False
     last_used: float = 0.0
-    applied: str | None = None
+    applied: RuntimeOptions | None = None
 
     def idle_for(self, now: float) -> float:
         """Return for how many seconds it has been idle; only an entry whose lane is idle has an idle age."""

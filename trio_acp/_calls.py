@@ -1,8 +1,10 @@
 """Calling code we do not trust to end.
 
-Every call into a runtime runs in a task of its own, a sibling of the actor
-that waits for it.  The actor waits for an event, never in the foreign frame,
-so whatever that code does, the actor goes on when its deadline says so.  A
+Almost every call into a runtime runs in a task of its own, a sibling of the
+actor that waits for it.  The actor waits for an event, never in the foreign
+frame, so whatever that code does, the actor goes on when its deadline says so.
+The exception is `run_turn`, which runs in the actor's task; if the actor is to
+go on before its end, another task takes the actor's place (`_turn.py`).  A
 call that does not end although it was cancelled is a *straggler*: it stays
 owned by the nursery, is counted, and what it returns late is handed to
 `Call.discard`.
@@ -36,6 +38,8 @@ class Call(Generic[T]):
         ok: Whether it returned; its value is in `value` then.
         error: What it raised, unless it was cancelled.
         discard: Gets a value that came after the call had been abandoned.
+        task: The actor's task, if it runs there.
+        left: Whether another task took that one's place.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Call(Generic[T]):
     value: T | None = None
     error: Exception | None = None
     abandoned: bool = False
+    task: trio.lowlevel.Task | None = None
+    left: bool = False
     _done: trio.Event = attrs.field(factory=trio.Event)
 
     async def wait(self, deadline: float) -> bool:
@@ -58,6 +64,16 @@ class Call(Generic[T]):
             with trio.move_on_at(deadline):
                 await self._done.wait()
         return self.finished
+
+    def leave(self) -> None:
+        """Leave the actor's task to it: nothing else is done there any more."""
+        assert self.task is not None
+        self.left = True
+        self.task.name = _task_name(self.name)  # for whoever asks what does not end
+
+
+def _task_name(name: str) -> str:
+    return f"trio_acp call {name}"
 
 
 class Calls:
@@ -84,11 +100,15 @@ class Calls:
     ) -> Call[T]:
         """Start ``async_fn(*args)`` in a task of its own."""
         call: Call[T] = Call(name=name, on_end=on_end, discard=discard)
-        self._nursery.start_soon(self._run, call, async_fn, args, name=f"trio_acp call {name}")
+        self._nursery.start_soon(self.run, call, async_fn, *args, name=_task_name(name))
         return call
 
     @trio.lowlevel.enable_ki_protection
-    async def _run(self, call: Call[T], async_fn: Callable[..., Awaitable[T]], args: tuple[object, ...]) -> None:
+    async def run(self, call: Call[T], async_fn: Callable[..., Awaitable[T]], *args: object) -> None:
+        """Make a call in this task; what it returns or raises is in `call`.
+
+        If cancelled from outside, `trio.Cancelled` goes on.
+        """
         try:
             with call.scope:
                 call.value = await async_fn(*args)
@@ -97,6 +117,7 @@ class Calls:
             call.error = error
         finally:
             call.finished = True
+            call.task = None
             self._stragglers.discard(call)
             call._done.set()
             on_end, call.on_end = call.on_end, None  # it refers to whoever has the call: no garbage in cycles

@@ -147,7 +147,7 @@ async def store_opening(ctx: Context, request: Request) -> None:
     """
     entry = ctx.cache.get(request.key)
     if entry is not None and entry.unstored and request.key in ctx.held and not ctx.closing:
-        await ctx.save(request, {}, trio.current_time() + ctx.settings.limits.cleanup)
+        await ctx.save(request, {})
 
 
 async def release_if_closed(ctx: Context, request: Request, deadline: float = math.inf) -> None:
@@ -156,10 +156,9 @@ async def release_if_closed(ctx: Context, request: Request, deadline: float = ma
     If that fails, the next write of the session does it, or the manager's
     exit; if cancelled, the end of the lane does it once more.
     """
-    now = trio.current_time()
-    if request.key in ctx.held and ctx.is_closed(request.key) and now < deadline:
+    if request.key in ctx.held and ctx.is_closed(request.key) and trio.current_time() < deadline:
         try:
-            await ctx.save(request, dict(FREE), min(deadline, now + ctx.settings.limits.cleanup))
+            await ctx.save(request, dict(FREE), deadline)
         except trio.Cancelled:
             ctx.held.add(request.key)
             raise

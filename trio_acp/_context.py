@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-import uuid
+from functools import partial
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -16,6 +18,7 @@ from ._cache import RuntimeCache
 from ._calls import failure_of
 from ._capacity import Capacity
 from ._errors import TurnFailed
+from ._gates import Gates
 from ._keys import agent_id, agent_of
 from ._ownership import are_due, changed, opened
 from ._queue import SessionActorQueue
@@ -75,6 +78,7 @@ class Context:
     cache: RuntimeCache = attrs.field(factory=RuntimeCache, init=False)
     capacity: Capacity = attrs.field(init=False)
     evictor: Evictor = attrs.field(init=False)
+    gates: Gates = attrs.field(factory=Gates, init=False)
     counters: TurnCounters = attrs.field(factory=TurnCounters, init=False)
     unsaved: dict[str, dict[str, Any]] = attrs.field(factory=dict, init=False)
     book: Bookkeeper | None = attrs.field(default=None, init=False)
@@ -105,7 +109,7 @@ class Context:
 
     def start_in_lane(self, key: str, run: Callable[[Control], Awaitable[Any]]) -> None:
         """Do something in the lane of a session, which is idle, that nobody asked for."""
-        self.admit(self, Control(key, uuid.uuid4().hex, run, internal=True))
+        self.admit(self, Control(key, token_hex(16), run, internal=True))
 
     def trace(self, name: TraceName, request: Request, **data: Any) -> None:
         """Tell the instrument, if there is one, what happened."""
@@ -141,16 +145,16 @@ class Context:
         return stored if agent == stored.agent else attrs.evolve(stored, agent=agent)
 
     async def save(
-        self, request: Request, changes: dict[str, Any], deadline: float, *, interruptible: bool = False
+        self, request: Request, changes: dict[str, Any], until: float = math.inf, *, interruptible: bool = False
     ) -> None:
-        """Write changes of a session's record, best effort; if `interruptible`, only until the request is to stop.
+        """Write changes of a session's record, best effort, within `cleanup` seconds and not after `until`.
 
-        A record that is no longer stored, or has become another manager's,
-        stays so.  A failure, or `deadline` passing, is logged, counted and
-        remembered in `unsaved`; it never decides how a turn ends.  If cancelled, the changes are remembered.
+        If `interruptible`, only until the request is to stop.  A record that
+        is no longer stored, or has become another manager's, stays so.  A
+        failure, or its time passing, is logged, counted and remembered in
+        `unsaved`; it never decides how a turn ends.  If cancelled, the changes are remembered.
         """
         key = request.key
-        budget = max(0.0, deadline - trio.current_time())
         entry = self.cache.get(key)
         if entry is not None and entry.unstored:
             # Whatever is written first of an open session says also what to end after a crash.
@@ -158,19 +162,21 @@ class Context:
             entry.unstored = False
         # Remembered first: whatever interrupts the write, the changes are not lost.
         self.remember(key, changes)
+        budget = 0.0
         try:
-            if not self.store.waits:  # then it needs neither deadline nor interruption
-                await self._write(key)
+            if self._write_nowait(key):
                 return
-            with trio.CancelScope(deadline=deadline) as scope:
+            now = trio.current_time()
+            budget = min(self.settings.limits.cleanup, max(0.0, until - now))
+            with trio.CancelScope(deadline=now + budget) as scope:
                 if interruptible:
-                    request.interrupts = scope
+                    request.on_stop = partial(scope.cancel, reason="the request was asked to stop")
                 try:
                     await self._write(key)
                     return
                 finally:
                     if interruptible:
-                        request.interrupts = None
+                        request.on_stop = None
         except Exception as error:  # noqa: BLE001 - whatever a store raises, it decides no turn's outcome
             problem = str(error) or repr(error)
         else:
@@ -189,12 +195,23 @@ class Context:
 
     async def _write(self, key: str) -> None:
         changes = self.unsaved[key]
-        stored = await self.store.update(key, lambda old: changed(old, self.owner, changes))
+        self._wrote(key, changes, await self.store.update(key, partial(changed, us=self.owner, changes=changes)))
+
+    def _write_nowait(self, key: str) -> bool:
+        """Do what `_write` does, if the store has nothing to wait for; False if it has."""
+        changes = self.unsaved[key]
+        try:
+            self._wrote(key, changes, self.store.update_nowait(key, partial(changed, us=self.owner, changes=changes)))
+        except trio.WouldBlock:
+            return False
+        return True
+
+    def _wrote(self, key: str, changes: Mapping[str, Any], stored: SessionRecord | None) -> None:
         if self.unsaved.get(key) is changes:
             del self.unsaved[key]
         entry = self.cache.get(key)
         if stored is not None and entry is not None:
-            entry.record = self.with_agent(stored)
+            entry.record = stored if stored.agent == entry.record.agent else self.with_agent(stored)
 
     async def save_unsaved(self, deadline: float) -> None:
         """Try once more to write what could not be written.  If cancelled, or at `deadline`, the rest stays unsaved."""
@@ -219,9 +236,12 @@ class Context:
         slot is free once the call has ended, were it as a straggler.
 
         Returns:
-            False if the call failed, or had to be cancelled.
+            False if the call failed, or had to be cancelled, which is logged.
         """
-        return await self.try_close(runtime, handle, reason, budget, request) is None
+        error = await self.try_close(runtime, handle, reason, budget, request)
+        if error is not None:
+            _log.warning("closing the session of %s (%s) failed: %s", handle.key, reason, error)
+        return error is None
 
     async def try_close(
         self, runtime: Runtime, handle: Handle, reason: str, budget: float, request: Request | None = None
@@ -241,15 +261,10 @@ class Context:
         call = self.calls.start("close", runtime.close, handle, reason, on_end=ended)
         deadline = trio.current_time() + budget
         if not await (call.wait(deadline) if request is None else request.wait_for(call, deadline)):
-            _log.warning("closing the session of %s (%s) did not end in time", handle.key, reason)
             if not await self.calls.stop(call, reason="close exceeded its budget"):
                 self.capacity.straggles(handle)
             return TurnFailed(f"the backend did not close session {handle.key!r} in time", detail="close-timeout")
-        if call.ok:
-            return None
-        error = failure_of(call)
-        _log.warning("closing the session of %s (%s) failed: %r", handle.key, reason, error)
-        return error
+        return None if call.ok else failure_of(call)
 
     def gone(self, key: str) -> None:
         """A handle of a session is closed, or will never come: if that was the last one, the row is freed."""

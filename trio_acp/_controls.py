@@ -54,21 +54,24 @@ T = TypeVar("T")
 
 
 async def apply_controls(ctx: Context, request: Request, entry: CacheEntry, deadline: float) -> None:
-    """Tell the backend the session's options, unless it was told the same before.
+    """Tell the backend the session's options, unless it was told the same before, within `controls` seconds.
 
     If the request is to stop, it returns at once, and what was told is not known.
 
     Raises:
         UnsupportedControl: the backend does not have one of them.
-        TurnFailed: with detail ``"controls-timeout"``: the clock showed `deadline`.
+        TurnFailed: with detail ``"controls-timeout"``: that time is over, or the clock showed `deadline`.
         AcpError: the runtime's own error.
     """
-    options = normalise(entry.record.options)
-    wanted = signature(options)
-    if entry.applied == wanted:
+    stored = entry.record.options
+    if entry.applied is stored:
         return
+    deadline = min(deadline, trio.current_time() + ctx.settings.limits.controls)
+    options = normalise(stored)
+    wanted = signature(options)
+    knows = entry.applied is not None and signature(normalise(entry.applied)) == wanted
     entry.applied = None
-    if wanted != signature(RuntimeOptions()):
+    if not knows and wanted != signature(RuntimeOptions()):
         offered = await _capabilities(ctx, request, entry, deadline)
         if offered is None:
             return
@@ -86,7 +89,7 @@ async def apply_controls(ctx: Context, request: Request, entry: CacheEntry, dead
             except UnsupportedControl:
                 if pair.required:
                     raise
-    entry.applied = wanted
+    entry.applied = stored
 
 
 async def set_in_lane(
@@ -222,7 +225,7 @@ async def _replace(
 async def _take_back(ctx: Context, control: Control, entry: CacheEntry, before: RuntimeOptions) -> None:
     """Store the old options again; if that fails, the next write does it."""
     entry.record = attrs.evolve(entry.record, options=before)
-    await ctx.save(control, {"options": before}, trio.current_time() + ctx.settings.limits.cleanup)
+    await ctx.save(control, {"options": before})
 
 
 # -- the backend --------------------------------------------------------------

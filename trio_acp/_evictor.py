@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from ._alarm import Alarm
 from ._errors import TooManySessions, TurnFailed
 from ._serving import serving
 
@@ -31,19 +32,16 @@ class Evictor:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._alarm = trio.CancelScope()
+        self._alarm = Alarm(self._next_expiry, self.evict_expired)
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Evict each handle at the instant it expires; between two of them, sleep.
 
-        Ends when cancelled, or once the manager is closing.
+        Ends when cancelled.
         """
         try:
-            while not self._ctx.closing:
-                with trio.CancelScope(deadline=self._next_expiry()) as self._alarm:
-                    await trio.sleep_forever()
-                self.evict_expired()
+            await self._alarm.run()
         except Exception:  # noqa: BLE001 - our fault: handles stay open until the manager is left, turns go on
             _log.exception("the evictor failed; idle sessions are not closed any more")
 
@@ -53,9 +51,7 @@ class Evictor:
         if entry is not None:
             self._ctx.capacity.stays(entry.handle)  # its eviction may have been withdrawn, for a close that was too
             # Moving the alarm wakes nobody.  A turn therefore costs the evictor no step.
-            expires = entry.expires(self._ctx.settings.idle_ttl)
-            if expires < self._alarm.deadline:
-                self._alarm.deadline = expires
+            self._alarm.not_after(entry.expires(self._ctx.settings.idle_ttl))
 
     def evict_expired(self) -> None:
         """Start closing every idle handle that has expired, in parallel."""
@@ -114,6 +110,8 @@ class Evictor:
     # -- helpers --------------------------------------------------------------
 
     def _next_expiry(self) -> float:
+        if self._ctx.closing:
+            return math.inf
         ttl = self._ctx.settings.idle_ttl
         return min((entry.expires(ttl) for _, entry in self._candidates()), default=math.inf)
 

@@ -75,17 +75,21 @@ def fits(known: Identity | None, stored: Identity | None) -> bool:
 
 def ids_of(handle: Handle) -> tuple[str | None, ...]:
     """Return a handle's ids as they are now, to tell later whether they have changed."""
-    return tuple(_text(getattr(handle, name)) for name in _IDS)
+    return handle.session_id, handle.agent_session_id, handle.record_id
+
+
+def _told(handle: Handle) -> dict[str, str | None]:
+    return {name: _text(getattr(handle, name)) for name in _IDS}
 
 
 def from_ensure(handle: Handle, now: float) -> Identity | None:
     """Return what opening a session told; nothing of it is confirmed."""
-    return _observed(dict(zip(_IDS, ids_of(handle), strict=True)), "pending", "ensure", now)
+    return _observed(_told(handle), "pending", "ensure", now)
 
 
 def from_event(handle: Handle, now: float) -> Identity | None:
     """Return what the handle tells after a turn; the agent's own id confirms it."""
-    ids = dict(zip(_IDS, ids_of(handle), strict=True))
+    ids = _told(handle)
     return _observed(ids, "resolved" if ids["agent_session_id"] else "pending", "event", now)
 
 

@@ -130,6 +130,7 @@ async def open_session_manager(
             backends.get(name).on_audit = ctx.audit
         ctx.evictor = Evictor(ctx)
         nursery.start_soon(ctx.evictor.run, name="trio_acp evictor")
+        nursery.start_soon(ctx.gates.run, name="trio_acp gates")
         try:
             yield SessionManager(ctx, recovered)
         finally:

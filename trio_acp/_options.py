@@ -229,16 +229,21 @@ def changes_of_config(key: str, value: str) -> dict[str, Any]:
 
 def normalise(options: RuntimeOptions) -> RuntimeOptions:
     """Return stored options without what says nothing; never fails, and checks no limit."""
-    seconds = options.timeout_seconds
     extras = {name: text for key, value in options.extras.items() if (name := _text(key)) and (text := _text(value))}
     return RuntimeOptions(
         mode=_text(options.mode),
         model=_text(options.model),
         cwd=_text(options.cwd),
         permission_profile=_text(options.permission_profile),
-        timeout_seconds=seconds if seconds is not None and seconds > 0 else None,
+        timeout_seconds=timeout_of(options),
         extras=extras,
     )
+
+
+def timeout_of(options: RuntimeOptions) -> int | None:
+    """Return the timeout of stored options, in seconds, if they say one."""
+    seconds = options.timeout_seconds
+    return seconds if seconds is not None and seconds > 0 else None
 
 
 def merge(options: RuntimeOptions, changes: Mapping[str, Any]) -> RuntimeOptions:

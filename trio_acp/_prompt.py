@@ -78,7 +78,7 @@ class Turn:
             RuntimeError: this task is inside an unfinished turn of the same
                 session, which could never end, or the turn was entered before.
         """
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         if self._entered:
             raise RuntimeError("a turn can be entered only once")
         task = trio.lowlevel.current_task()
@@ -99,6 +99,8 @@ class Turn:
         if state.on_cause is not None:
             for cause in state.log:  # it was stopped before it was entered
                 state.on_cause(cause)
+        # Only now, so that the actor begins in the same pass; a cancellation waits for the next checkpoint.
+        await trio.lowlevel.cancel_shielded_checkpoint()
         return self
 
     def __aiter__(self) -> AsyncIterator[Event]:

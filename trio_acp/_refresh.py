@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import re
-import uuid
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 import attrs
@@ -139,7 +139,7 @@ def after_turn(ctx: Context, turn: TurnState) -> Control | None:
         if call.ok and learn(ctx, entry, call.value):
             await control.interruptibly(deadline, store_identity, ctx, control, entry, deadline)
 
-    return Control(turn.key, uuid.uuid4().hex, refresh, internal=True, gives_way=True)
+    return Control(turn.key, token_hex(16), refresh, internal=True, gives_way=True)
 
 
 async def before_closing(ctx: Context, turn: TurnState, entry: CacheEntry) -> None:

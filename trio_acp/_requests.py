@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 import trio
@@ -41,7 +42,8 @@ class Request(ABC):
     """Something a session was asked to do; it waits in the session's lane.
 
     Attributes:
-        interrupts: The scope to cancel once this is to stop, while our own code runs in one.
+        on_stop: What to do once this is to stop: cancel the scope in which our
+            own code runs, or give the lane to another task.
     """
 
     def __init__(self, key: str, request_id: str) -> None:
@@ -49,7 +51,7 @@ class Request(ABC):
         self.id = request_id
         self.settled = trio.Event()
         self._poked = trio.Event()
-        self.interrupts: trio.CancelScope | None = None
+        self.on_stop: Callable[[], None] | None = None
 
     @property
     @abstractmethod
@@ -59,8 +61,8 @@ class Request(ABC):
     def poke(self) -> None:
         """Wake the actor, if it waits for this request."""
         self._poked.set()
-        if self.interrupts is not None and self.stopping:
-            self.interrupts.cancel(reason="the request was asked to stop")
+        if self.on_stop is not None and self.stopping:
+            self.on_stop()
 
     async def wait_for(self, call: Ending, deadline: float) -> bool:
         """Wait until the call has ended, this is to stop, or the clock shows `deadline`.
@@ -79,12 +81,12 @@ class Request(ABC):
     ) -> T | Literal[GaveUp.GAVE_UP]:
         """Await our own code; return `GAVE_UP` at `deadline` or when this is to stop."""
         with trio.CancelScope(deadline=deadline) as scope:
-            self.interrupts = scope
+            self.on_stop = partial(scope.cancel, reason="the request was asked to stop")
             try:
                 if not self.stopping:
                     return await async_fn(*args)
             finally:
-                self.interrupts = None
+                self.on_stop = None
         return GAVE_UP
 
 

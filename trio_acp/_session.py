@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -211,7 +211,7 @@ class Session(SessionControls):
         return await self._carry_out(run)
 
     async def _carry_out(self, run: Callable[[Control], Awaitable[Any]]) -> Any:
-        self._admit(control := Control(self.key, uuid.uuid4().hex, run))
+        self._admit(control := Control(self.key, token_hex(16), run))
         try:
             await control.settled.wait()
         except trio.Cancelled:
@@ -258,7 +258,7 @@ class Session(SessionControls):
                 raise InvalidOption(f"timeout: {error}", detail="invalid-timeout") from error
         return TurnState(
             self.key,
-            uuid.uuid4().hex,
+            token_hex(16),
             prompt=(TextContent(text=text), *check_attachments(attachments)),
             mode=mode,
             limits=limits,

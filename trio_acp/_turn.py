@@ -1,9 +1,12 @@
 """THE TURN: what happens between a prompt's admission and its outcome.
 
 Two rules.  Everything that decides about a turn is in this file and in
-`_turn_state.py`, which has its state; `_retry.py` judges its error.  Nothing here awaits an adapter: adapters
-run in sibling tasks (`_calls.py`) and this file waits for their end, for a
-cause, or for a deadline, whichever is first.
+`_turn_state.py`, which has its state; `_retry.py` judges its error.  Nothing
+here waits for an adapter longer than for a cause or a deadline: adapters run in
+sibling tasks (`_calls.py`), all but one call.  The adapter's `run_turn` runs in
+the actor's own task, since mostly nothing comes before its end; if something
+does, the lane is handed on in that very step to a new task, which cleans up,
+and the old one is left to the adapter.
 
 Symbols, all in seconds (`Limits`): T = ``turn``, G = ``grace``, C = ``cleanup``,
 J = ``join``.  D = the instant the turn left its queue, plus T.
@@ -77,40 +80,52 @@ that a store write abandoned at its deadline did not happen.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 
 from ._background import begin_task
+from ._calls import Call
 from ._claims import release_if_closed
 from ._controls import apply_controls
 from ._ensure import ensure_runtime_handle, known_record
 from ._errors import AcpError, TurnFailed
-from ._options import normalise
+from ._options import timeout_of
 from ._outcomes import Failed, Stopped
 from ._ownership import FREE, opened
 from ._refresh import before_closing, listen
 from ._retry import nothing_was_started, session_was_lost
 from ._turn_state import Cause, Phase, TurnState
-from .abc import Done, TurnRequest
+from .abc import TurnRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._cache import CacheEntry
-    from ._calls import Call
     from ._context import Context
     from ._outcomes import CleanupState, Outcome
     from ._records import SessionRecord
-    from .abc import Runtime
+    from .abc import Done, Runtime
 
 
-async def run_turn(ctx: Context, turn: TurnState) -> None:
-    """Run one turn from the head of its queue to its outcome; the lane is ours meanwhile."""
+HandOn: TypeAlias = "Callable[[TurnState, CacheEntry, Call[Done]], None]"
+"""Starts another task, which has the lane from now on and begins with `end_turn`."""
+
+
+async def run_turn(ctx: Context, turn: TurnState, hand_on: HandOn) -> bool:
+    """Run one turn from the head of its queue to its outcome; the lane is ours meanwhile.
+
+    Returns:
+        False if the lane was handed on: this task is to do nothing more.
+    """
     turn.started = trio.current_time()
     turn.enter(Phase.PREPARING)
     ctx.counters.dequeued()
     ctx.trace("dequeued", turn, limits=turn.limits)
     ctx.recorder.begin(turn, ctx.wall_clock)
-    entry, call = await _attempt(ctx, turn)
+    entry, call = await _attempt(ctx, turn, hand_on)
+    if call is not None and call.left:
+        return False
     if _may_retry(turn, entry):
         if _is_lost(turn, entry):
             # Not written: the next write of this session is, with the new ids.
@@ -123,7 +138,15 @@ async def run_turn(ctx: Context, turn: TurnState) -> None:
             turn.enter(Phase.PREPARING)
         turn.forget_log()
         ctx.trace("retried", turn)
-        entry, call = await _attempt(ctx, turn)
+        entry, call = await _attempt(ctx, turn, hand_on)
+        if call is not None and call.left:
+            return False
+    await end_turn(ctx, turn, entry, call)
+    return True
+
+
+async def end_turn(ctx: Context, turn: TurnState, entry: CacheEntry | None, call: Call[Done] | None) -> None:
+    """Clean up after a turn that is decided, and settle it; the lane is ours meanwhile."""
     if turn.phase is not Phase.SETTLED:  # else its caller could not wait any longer; what is left is tidying up
         turn.enter(Phase.CLEANING)
         oneshot = entry is not None and entry.record.mode == "oneshot"
@@ -158,8 +181,8 @@ def _is_lost(turn: TurnState, entry: CacheEntry | None) -> bool:
     return turn.submitted and resumable and error is not None and session_was_lost(error)
 
 
-async def _attempt(ctx: Context, turn: TurnState) -> tuple[CacheEntry | None, Call[Done] | None]:
-    """Prepare and run; on return the log has an entry."""
+async def _attempt(ctx: Context, turn: TurnState, hand_on: HandOn) -> tuple[CacheEntry | None, Call[Done] | None]:
+    """Prepare and run; on return the log has an entry, unless the lane was handed on."""
     try:
         await _prepare(ctx, turn)
     except AcpError as error:
@@ -168,9 +191,7 @@ async def _attempt(ctx: Context, turn: TurnState) -> tuple[CacheEntry | None, Ca
     turn.check_gate(trio.current_time())
     if entry is None or turn.stopping:
         return entry, None
-    call = _submit(ctx, turn, entry)
-    await turn.wait_for(call, turn.gate)
-    return entry, call
+    return entry, await _submit(ctx, turn, entry, hand_on)
 
 
 # -- preparing ----------------------------------------------------------------
@@ -185,13 +206,13 @@ async def _prepare(ctx: Context, turn: TurnState) -> None:
         record = turn.ephemeral_record or await known_record(ctx, turn, deadline, late=late, to_open=True)
         if record is None:
             return
-        turn.adopt_timeout(normalise(record.options).timeout_seconds)
+        turn.adopt_timeout(timeout_of(record.options))
         deadline = min(turn.gate, setup_ends)  # the gate may have moved
         await begin_task(ctx, turn, record, deadline)
         entry = await ensure_runtime_handle(ctx, turn, record, deadline, cleanup=turn.limits.cleanup)
         if entry is None:
             return
-        await apply_controls(ctx, turn, entry, min(deadline, trio.current_time() + turn.limits.controls))
+        await apply_controls(ctx, turn, entry, deadline)
     except TurnFailed as error:
         if error.detail in {"setup-timeout", "controls-timeout"} and turn.check_gate(trio.current_time()):
             return
@@ -201,8 +222,7 @@ async def _prepare(ctx: Context, turn: TurnState) -> None:
     ctx.trace("ready", turn, agent=entry.record.agent)
     if turn.ephemeral_record is None:
         turn.marked = True
-        patience = min(deadline, trio.current_time() + turn.limits.cleanup)  # the turn does not depend on it
-        await ctx.save(turn, _running(ctx, entry.record), patience, interruptible=True)
+        await ctx.save(turn, _running(ctx, entry.record), deadline, interruptible=True)
 
 
 def _running(ctx: Context, record: SessionRecord) -> dict[str, Any]:
@@ -213,21 +233,32 @@ def _running(ctx: Context, record: SessionRecord) -> dict[str, Any]:
 # -- running ------------------------------------------------------------------
 
 
-def _submit(ctx: Context, turn: TurnState, entry: CacheEntry) -> Call[Done]:
-    turn.enter(Phase.RUNNING)
-    runtime = ctx.runtime(entry.record.agent)
+async def _submit(ctx: Context, turn: TurnState, entry: CacheEntry, hand_on: HandOn) -> Call[Done]:
+    """Run the adapter's turn; should anything else decide the turn, the lane is not ours any more on return."""
     request = TurnRequest(
         handle=entry.handle, prompt=turn.prompt, mode=turn.mode, request_id=turn.id, permissions=ctx.permissions
     )
 
-    async def submit() -> Done:
-        if turn.stopping:  # a cause came after this task was started and before its first step
-            return Done(stop_reason="cancelled")
-        turn.submitted = True
-        ctx.trace("submitted", turn)
-        return await runtime.run_turn(request, turn)
+    def ended() -> None:
+        turn.ended(call, trio.current_time())
 
-    call: Call[Done] = ctx.calls.start("run_turn", submit, on_end=lambda: turn.ended(call, trio.current_time()))
+    def stopped() -> None:
+        if not call.finished:
+            call.leave()
+            ctx.gates.forget(turn)
+            turn.on_stop = None
+            hand_on(turn, entry, call)
+
+    call: Call[Done] = Call(name="run_turn", on_end=ended, task=trio.lowlevel.current_task())
+    turn.enter(Phase.RUNNING)
+    turn.submitted = True
+    turn.on_stop = stopped  # before anybody hears of it
+    ctx.gates.watch(turn)
+    ctx.trace("submitted", turn)
+    await ctx.calls.run(call, ctx.runtime(entry.record.agent).run_turn, request, turn)
+    if not call.left:
+        ctx.gates.forget(turn)
+        turn.on_stop = None
     return call
 
 
@@ -244,8 +275,8 @@ async def _clean_up(ctx: Context, turn: TurnState, entry: CacheEntry | None, cal
             entry.doubtful |= turn.log[0].kind == "failure"
             if entry.record.mode == "oneshot":
                 await before_closing(ctx, turn, entry)
+                now = trio.current_time()
         listen(ctx, entry)
-        now = trio.current_time()
     end = None if turn.background is None else turn.background.settle(turn.decide("finished"))
     if turn.ephemeral_record is None and (turn.marked or turn.log[0].kind in {"failure", "deadline"}):
         deadline = now + limits.cleanup
@@ -277,23 +308,21 @@ async def _clean_up(ctx: Context, turn: TurnState, entry: CacheEntry | None, cal
 
 async def _stop_backend(ctx: Context, turn: TurnState, entry: CacheEntry, call: Call[Done], runtime: Runtime) -> bool:
     first = turn.log[0]
-    cancelling: Call[None] | None = None
-    if turn.submitted:
-        ctx.trace("ladder.cancel", turn)
-        reason = first.reason or first.kind
-        cancelling = ctx.calls.start("cancel", runtime.cancel, entry.handle, reason)
-        budget_end = first.time + turn.limits.cleanup
-        if await cancelling.wait(budget_end) and cancelling.ok:
-            ctx.trace("ladder.join", turn)
-            await call.wait(min(budget_end, trio.current_time() + turn.limits.join))
-    unfinished = [c for c in (cancelling, call) if c is not None and not c.finished]
+    ctx.trace("ladder.cancel", turn)
+    reason = first.reason or first.kind
+    cancelling = ctx.calls.start("cancel", runtime.cancel, entry.handle, reason)
+    budget_end = first.time + turn.limits.cleanup
+    if await cancelling.wait(budget_end) and cancelling.ok:
+        ctx.trace("ladder.join", turn)
+        await call.wait(min(budget_end, trio.current_time() + turn.limits.join))
+    unfinished = [c for c in (cancelling, call) if not c.finished]
     if unfinished:
         ctx.trace("ladder.stop", turn)
         await ctx.calls.stop(*unfinished, reason=f"the turn is over: {first.kind}")
         for straggler in unfinished:
             if not straggler.finished:
                 ctx.trace("straggler", turn, call=straggler.name)
-    return call.finished and (cancelling is None or cancelling.ok)
+    return call.finished and cancelling.ok
 
 
 def _terminal(ctx: Context, turn: TurnState, entry: CacheEntry | None) -> dict[str, Any]:

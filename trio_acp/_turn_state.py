@@ -55,7 +55,7 @@ class Cause:
         return self.error is not None and (nothing_was_started(self.error) or session_was_lost(self.error))
 
 
-class Phase(enum.Enum):
+class Phase(enum.StrEnum):
     """Where a turn is.  `TRANSITIONS` has every step but one: whatever fails, a turn can always be settled."""
 
     QUEUED = "queued"
@@ -74,9 +74,8 @@ TRANSITIONS: Final[dict[Phase, frozenset[Phase]]] = {
 }
 
 
-def _estimated_size(event: Event) -> int:
-    text = getattr(event, "text", "")
-    return 64 + len(text)
+_SHELL: Final = 64
+"""Characters that an event is taken for besides its text, if its adapter does not say how large it is."""
 
 
 class TurnState(Request):
@@ -198,8 +197,8 @@ class TurnState(Request):
 
     def ended(self, call: Call[Done], now: float) -> None:
         """Enter how the adapter's turn ended, unless it was us who cancelled it."""
-        if self.settled.is_set() or (self.log and not self.submitted):
-            return  # a straggler's late end, or that of a prompt that was never handed over
+        if self.settled.is_set():
+            return  # a straggler's late end
         if call.ok and call.value is not None:
             self.note(Cause(kind="response", time=now, done=call.value))
         elif call.ok:
@@ -227,16 +226,17 @@ class TurnState(Request):
             self.on_event(event)
         if self.background is not None:
             self.background.saw(event)
-        if size is None:
-            size = _estimated_size(event)
-        if self.record is not None:
-            self.record.saw(event, size)
         if isinstance(event, TextDelta):
             self._texts.append(event.text)
-        elif isinstance(event, ToolCall):
-            self._tool_calls.put(event)
-        elif isinstance(event, Usage):
-            self._usage = event
+            size = _SHELL + len(event.text) if size is None else size
+        else:
+            size = _SHELL + len(getattr(event, "text", "")) if size is None else size
+            if isinstance(event, ToolCall):
+                self._tool_calls.put(event)
+            elif isinstance(event, Usage):
+                self._usage = event
+        if self.record is not None:
+            self.record.saw(event, size)
         if self._collect_only:
             return True
         if self._buffered and self._buffered + size > self._max_buffered:
@@ -251,6 +251,7 @@ class TurnState(Request):
         self._buffered += size
         if self._news is not None:
             self._news.set()
+            self._news = None  # once is enough
         return True
 
     def take(self) -> Event | None:
@@ -274,11 +275,12 @@ class TurnState(Request):
                 return None
             if self._news is not None:
                 raise trio.BusyResourceError("another task is iterating over this turn")
-            self._news = trio.Event()
+            news = self._news = trio.Event()
             try:
-                await self._news.wait()
+                await news.wait()
             finally:
-                self._news = None
+                if self._news is news:
+                    self._news = None
         return event
 
     def drop_events(self) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
+
 from ._errors import AcpError, StoreError
 from .abc import SessionStore
 
@@ -25,7 +27,6 @@ class TypedStore(SessionStore):
 
     def __init__(self, store: SessionStore) -> None:
         self._store = store
-        self.waits = store.waits
 
     async def read(self, key: str) -> SessionRecord | None:
         try:
@@ -39,6 +40,14 @@ class TypedStore(SessionStore):
         try:
             return await self._store.update(key, mutate)
         except AcpError:
+            raise
+        except Exception as error:
+            raise StoreError(f"changing the metadata of {key!r} failed: {error!r}") from error
+
+    def update_nowait(self, key: str, mutate: Mutate) -> SessionRecord | None:
+        try:
+            return self._store.update_nowait(key, mutate)
+        except (AcpError, trio.WouldBlock):
             raise
         except Exception as error:
             raise StoreError(f"changing the metadata of {key!r} failed: {error!r}") from error

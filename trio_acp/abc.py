@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, TypeAlias
 
 import attrs
+import trio
 
 from ._audit import AuditDecision, AuditEvent, AuditRecord
 from ._errors import UnsupportedControl
@@ -414,12 +415,7 @@ class SessionStore(ABC):
     """Keeps a `SessionRecord` for each session.
 
     An async context manager that the session manager enters and leaves.
-
-    Attributes:
-        waits: Whether a method may take longer than one checkpoint.  The writes of one that does not need no deadline.
     """
-
-    waits: bool = True
 
     async def __aenter__(self) -> SessionStore:
         """Get ready; touch nothing yet.  If cancelled, nothing is left."""
@@ -448,6 +444,15 @@ class SessionStore(ABC):
         Raises:
             StoreError: it cannot be read or written; nothing changed.
         """
+
+    def update_nowait(self, key: str, mutate: Mutate) -> SessionRecord | None:
+        """Do what `update` does, at once; for a store that has nothing to wait for.
+
+        Raises:
+            trio.WouldBlock: it would have to wait, as any store that does not implement this; nothing changed.
+            StoreError: it cannot be read or written; nothing changed.
+        """
+        raise trio.WouldBlock
 
     @abstractmethod
     async def list(self) -> tuple[SessionRecord, ...]:

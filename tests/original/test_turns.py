@@ -9,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.original.kit import KEY, HangingDiary, in_turn, manager_with, record, requests
-from tests.turn_kit import SETTINGS, C, G, J, OnTask, Recorder, check_trace, installed, our_tasks
+from tests.turn_kit import OWN_TASKS, SETTINGS, C, G, J, OnRecord, Recorder, check_trace, our_tasks
 from trio_acp import (
     BackendUnavailable,
     Completed,
@@ -74,7 +74,7 @@ async def test_nothing_is_kept_of_a_lane_that_is_not_used(autojump_clock: MockCl
                 nursery.start_soon(manager.session(key).prompt, "x")
         await wait_all_tasks_blocked()
         assert () == manager._ctx.queue.busy()
-        assert ["trio_acp actors", "trio_acp evictor"] == sorted(our_tasks())
+        assert OWN_TASKS == sorted(our_tasks())
 
 
 # -- deadlines ----------------------------------------------------------------
@@ -278,15 +278,15 @@ async def test_a_turn_that_is_stopped_before_its_prompt_never_sends_it(where: st
     store = HangingDiary(record(options=RuntimeOptions(mode="plan")))
     if where == "marking":
         store.hanging = {"running"}
-    async with open_session_manager({"codex": runtime}, store=store) as manager:
+    recorder = OnRecord("ready" if where == "submitting" else "")
+    async with open_session_manager({"codex": runtime}, store=store, instrument=recorder) as manager:
         turn = manager.session(KEY).turn("x")
-        started = OnTask("trio_acp call run_turn", turn.cancel, spawned=True)
-        with installed(started):
-            async with turn, trio.open_nursery() as nursery:
-                if where != "submitting":
-                    await wait_all_tasks_blocked()
-                    nursery.start_soon(manager.session(KEY).cancel)
-                assert [] == [event async for event in turn]
+        recorder.function = turn.cancel
+        async with turn, trio.open_nursery() as nursery:
+            if where != "submitting":
+                await wait_all_tasks_blocked()
+                nursery.start_soon(manager.session(KEY).cancel)
+            assert [] == [event async for event in turn]
         assert Stopped(by="user", reason="cancelled by the user") == turn.outcome
         assert not {"run_turn", "cancel"} & set(runtime.names())
         assert (0, 0) == (manager.statistics().active, trio.current_time())

@@ -26,7 +26,6 @@ class MemoryStore(SessionStore):
 
     def __init__(self) -> None:
         self._records: dict[str, SessionRecord] = {}
-        self.waits = type(self) is not MemoryStore  # what a subclass does is not known here
 
     async def read(self, key: str) -> SessionRecord | None:
         """Return the record under a canonical key, or None.
@@ -45,6 +44,20 @@ class MemoryStore(SessionStore):
             UsageError: `mutate` returned a record with another key.
         """
         await trio.lowlevel.checkpoint()
+        return self._replace(key, mutate)
+
+    def update_nowait(self, key: str, mutate: Mutate) -> SessionRecord | None:
+        """Do what `update` does, without a checkpoint.
+
+        Raises:
+            UsageError: `mutate` returned a record with another key.
+            trio.WouldBlock: this is a subclass, which has an `update` of its own.
+        """
+        if type(self).update is not MemoryStore.update:
+            raise trio.WouldBlock
+        return self._replace(key, mutate)
+
+    def _replace(self, key: str, mutate: Mutate) -> SessionRecord | None:
         record = mutate(self._records.get(key))
         if record is None:
             self._records.pop(key, None)

@@ -61,7 +61,6 @@ GUARDS: Final[dict[str, Callable[[Turn, TraceRecord], bool]]] = {
     "no cause yet": lambda turn, _: not turn.log,
     "stopped before it was admitted": lambda turn, _: bool(turn.log),
     "unanswered": lambda turn, _: turn.unanswered,
-    "never submitted": lambda turn, _: not turn.submitted,
     "oneshot": lambda turn, _: turn.oneshot,
     "not a oneshot": lambda turn, _: not turn.oneshot,
     "answered, oneshot": lambda turn, _: turn.oneshot and not turn.owes_for_certain,
@@ -99,7 +98,6 @@ EDGES: Final = (
     Edge("ended", "decided", "decided", "cause"),
     # The ladder.
     Edge("decided", "ladder.cancel", "cancelling", "decided", "unanswered"),
-    Edge("decided", "ladder.stop", "stopping", "decided", "never submitted"),
     # A oneshot that ended by itself is asked for its ids first, in the cleanup it did not need.
     Edge("decided", "ladder.close", "closing", "decided+C+J", "answered, oneshot"),
     Edge("decided", "settled", "settled", _SETTLES, "answered, not a oneshot"),
@@ -219,7 +217,8 @@ class Turn:
         if not found:
             if self.state == "settled" and record.name not in _NAMES - {"straggler", "suspect"}:
                 return self  # what is done after the outcome and before the lane is free
-            raise self._broken(_BROKEN_BY.get(record.name, "I13"), record)
+            unasked = (self.state, record.name) == ("decided", "ladder.stop")  # cancelled, but not told to stop
+            raise self._broken("I6" if unasked else _BROKEN_BY.get(record.name, "I13"), record)
         open_edges = [edge for edge in found if not edge.when or GUARDS[edge.when](self, record)]
         if not open_edges:
             raise self._broken(self._guarded_by(record.name), record, found[0].when)
