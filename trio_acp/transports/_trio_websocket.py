@@ -161,6 +161,7 @@ class TrioWebSocketTransport(WebSocketTransport):
             and self._longest_sent <= self._max_message
         )
 
+    @trio.lowlevel.enable_ki_protection
     async def _ping(self, answered: trio.Event) -> None:
         try:
             await self._connection.ping()

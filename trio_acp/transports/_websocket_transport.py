@@ -76,6 +76,7 @@ class WebSocketTransport(Transport):
             self._closed.set()
         await trio.lowlevel.checkpoint()
 
+    @trio.lowlevel.enable_ki_protection
     async def keep_alive(self, interval: float, stream: WatchedStream) -> None:
         """Ping every `interval` seconds; break a connection that is silent although it is being read.
 

@@ -206,6 +206,7 @@ class WebsocketsTransport(WebSocketTransport):
 
     # -- control frames ---------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def answer(self) -> None:
         """Write what control frames are answered with, for as long as the connection lasts.
 
@@ -228,6 +229,7 @@ class WebsocketsTransport(WebSocketTransport):
             if not self._answers:
                 self._answered.set()
 
+    @trio.lowlevel.enable_ki_protection
     async def _ping(self, answered: trio.Event) -> None:
         payload = self._next_ping.to_bytes(8)
         self._next_ping += 1
