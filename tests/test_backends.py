@@ -30,6 +30,11 @@ class Broken(FakeRuntime):
         raise OSError("no idea")
 
 
+class Empty(FakeRuntime):
+    def __len__(self) -> int:
+        return 0
+
+
 WELL, ILL = FakeRuntime(), FakeRuntime(well=False)
 
 
@@ -39,6 +44,12 @@ def test_names_are_trimmed_and_lower_cased() -> None:
     assert ["codex", "claude"] == list(backends)
     assert WELL is backends.get("CODEX ")
     assert "codex" == backends.require(" codex")
+
+
+def test_a_runtime_is_found_though_it_is_false() -> None:
+    """One that counts something, of which there is nothing yet, is registered like any other."""
+    empty = Empty()
+    assert empty is Backends({"a": empty}).get("a")
 
 
 @pytest.mark.parametrize(

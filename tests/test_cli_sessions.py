@@ -273,6 +273,7 @@ async def test_closing_tells_the_usual_agent(home: Home, tmp_path: Path) -> None
         (("status", "--store", "~nobody-has-it/x"), 2, "--store ~nobody-has-it/x: there is no such home"),
         (("sessions", "export", "k", "--format", "pdf"), 2, "'pdf'"),
         (("sessions", "close", "k", "--token-file", "x"), 2, "need --url"),
+        (("status", "k", "--engine", "websockets"), 2, "need --url"),
         (("status", "--stdio", "x"), 2, "KEY is missing"),
         (("prompt", "x", "--record", "--stdio", "x"), 2, "--record needs --session"),
     ],

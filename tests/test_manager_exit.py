@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tests.turn_kit import SETTINGS, AwkwardStore, C, J, Watched, check_trace, one_session, our_tasks, run_virtual
+from tests.turn_kit import (
+    SETTINGS,
+    AwkwardStore,
+    C,
+    J,
+    OnRecord,
+    Watched,
+    check_trace,
+    one_session,
+    our_tasks,
+    run_virtual,
+)
 from trio_acp import (
     Completed,
     Limits,
@@ -17,20 +28,22 @@ from trio_acp import (
     Settings,
     Stopped,
     StoreError,
+    TimedOut,
     TurnFailed,
     open_session_manager,
 )
-from trio_acp.abc import Instrument
+from trio_acp.abc import Instrument, Transcript
 from trio_acp.stores import SQLiteStore
 from trio_acp.testing import FakeRuntime, Hang, Raise, Sleep, Swallow
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from trio.testing import MockClock
 
     from trio_acp import Outcome, Session, SessionRecord
-    from trio_acp.abc import Handle, Mutate, TraceRecord
+    from trio_acp.abc import Handle, Mutate, TraceRecord, TranscriptEntry
     from trio_acp.testing.fake import Step
 
 pytestmark = pytest.mark.concurrency
@@ -283,6 +296,52 @@ def test_ctrl_c_leaves_nothing(presses: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_virtual(run)
     assert [[]] == left
+
+
+def press() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+class PressingTranscript(Transcript):
+    pressed = False
+
+    async def append(self, entries: Sequence[TranscriptEntry]) -> None:
+        if not self.pressed:
+            self.pressed = True
+            press()
+        await trio.lowlevel.checkpoint()
+
+    async def list(self, session: str) -> tuple[TranscriptEntry, ...]:
+        raise NotImplementedError
+
+    async def forget(self, session: str) -> int:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("where", ["gates", "records"])
+def test_ctrl_c_that_comes_while_a_task_of_ours_runs_is_the_bodys(where: str) -> None:
+    """Whatever task the signal interrupts: out comes KeyboardInterrupt alone, and the turn has its outcome."""
+    instrument = OnRecord("cause", press) if where == "gates" else None
+    transcript = PressingTranscript() if where == "records" else None
+    outcomes: list[Outcome | None] = []
+
+    async def run() -> None:
+        runtimes = {"fake": FakeRuntime([Hang(stops=True)])}
+        async with open_session_manager(
+            runtimes, settings=SETTINGS, instrument=instrument, transcript=transcript
+        ) as manager:
+            session = await manager.start_session("k", agent="fake")
+            turn = session.turn("x")
+            try:
+                async with turn:
+                    await trio.sleep_forever()
+            finally:
+                outcomes.append(turn.outcome)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_virtual(run)
+    [outcome] = outcomes
+    assert isinstance(outcome, TimedOut if where == "gates" else Stopped)
 
 
 async def test_a_hung_sqlite_write_costs_its_deadline_only(tmp_path: Path) -> None:

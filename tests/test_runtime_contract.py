@@ -226,6 +226,11 @@ class LeavesSlowly(FakeRuntime):
             await trio.sleep(60.0)
 
 
+class WouldNeverLeave(FakeRuntime):
+    async def __aexit__(self, *_: object) -> None:
+        await trio.sleep_forever()
+
+
 class LeavesSlowlyIfCancelled(FakeRuntime):
     async def __aexit__(self, *_: object) -> None:
         if trio.current_effective_deadline() < trio.current_time():
@@ -280,8 +285,10 @@ BROKEN = [
     (FakeRuntime(resists), "is_cancelled_ends", "run_turn after it was cancelled did not end within"),
     (SpeaksLate(script), "is_cancelled_ends", "an event came after run_turn had been cancelled"),
     (ClosesInItsOwnTime(script), "cancelled_before_it_begins", "close in a cancelled scope"),
+    (WouldNeverLeave(), "sends_its_events", "leaving the runtime took 5.0 s"),
     (LeavesSlowly(script), "leaving_releases", "leaving the runtime took 60.0 s"),
     (LeavesSlowlyIfCancelled(script), "leaving_releases", "leaving the runtime took 40.0 s"),
+    (WouldNeverLeave(script), "leaving_releases", "leaving the runtime took 5.0 s"),
     (FakeRuntime(script, offers=Capabilities()), "not_offered", "is not offered, and was accepted"),
     (FakeRuntime(resists, cancel=[Sleep(60)]), "exceeds_its_deadline", "did not stop within"),
     (FakeRuntime([TextDelta("x")]), "exceeds_its_deadline", "ended by itself"),

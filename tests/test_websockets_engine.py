@@ -144,6 +144,32 @@ async def test_a_flood_of_pings_is_not_read_on_while_nobody_takes_the_answers() 
         assert ["at last"] == received
 
 
+async def test_closing_ends_a_receive_that_waits_for_answers_to_be_written() -> None:
+    """Where the peer floods and reads nothing, the receiver hears of the end too, and does not wait for ever."""
+    wire = trio.testing.lockstep_stream_pair()
+    flood = frame(Opcode.PING, b"x" * 100) * 1000
+    async with connected(wire=wire) as (transport, server), trio.open_nursery() as nursery:
+        details: list[str] = []
+
+        async def receive() -> None:
+            with pytest.raises(ConnectionLost) as caught:
+                await transport.receive()
+            details.append(caught.value.detail)
+
+        async def send() -> None:
+            await server.accepted.wait()
+            with pytest.raises(trio.BrokenResourceError):
+                while True:
+                    await server.stream.send_all(flood)
+
+        nursery.start_soon(receive)
+        nursery.start_soon(send)
+        await trio.testing.wait_all_tasks_blocked()
+        await transport.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert ["closed"] == details
+
+
 async def test_a_send_waits_for_an_answer_that_is_being_written() -> None:
     """A pong and a message never mix, whichever is first."""
     wire = trio.testing.lockstep_stream_pair()

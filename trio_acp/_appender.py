@@ -90,6 +90,7 @@ class Appender(Generic[T]):
         self._weight += weight
         return True
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Write what comes.  If cancelled, a batch that is being written may be in it or not, as a whole."""
         pause = self._linger

@@ -50,11 +50,11 @@ class Backends:
         Raises:
             BackendMissing: there is none.
         """
-        runtime = self._runtimes.get(name) or self._runtimes.get(backend_name(name))
-        if runtime is None:
+        registered = name if name in self._runtimes else backend_name(name)
+        if registered not in self._runtimes:
             known = ", ".join(sorted(self)) or "none"
             raise BackendMissing(f"no runtime is registered as {name!r} (registered: {known})")
-        return runtime
+        return self._runtimes[registered]
 
     def is_healthy(self, name: str) -> bool:
         """Whether a registered runtime says that it can open sessions; one that fails to answer cannot."""

@@ -227,6 +227,7 @@ class Context:
 
     # -- handles --------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def close_handle(
         self, runtime: Runtime, handle: Handle, reason: str, budget: float, request: Request | None = None
     ) -> bool:

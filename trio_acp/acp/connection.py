@@ -209,6 +209,7 @@ class Connection:
 
     # -- tasks ------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Read and write until the connection ends.  If cancelled, it ends.
 

@@ -79,8 +79,7 @@ def find_backend(options: argparse.Namespace) -> Backend:
         InvalidOption: an option, or the configuration file, has a value that it cannot have.
         SystemExit: options do not go together.
     """
-    if options.url is None and (options.token_file is not None or options.header or options.engine):
-        options.parser.error("--token-file, --header and --engine need --url")
+    require_url_for_its_options(options)
     if options.ca_file is not None and not (options.url or "").lower().startswith("wss:"):
         raise InvalidOption("--ca-file needs a --url that begins with wss://", detail="invalid-url")
     services = make_services(options)
@@ -97,6 +96,16 @@ def find_backend(options: argparse.Namespace) -> Backend:
         )
     shown = options.stdio if options.stdio is not None else spec.shown
     return Backend(shown=shown, command=option, spec=spec, make_runtime=lambda: _stdio(spec, services))
+
+
+def require_url_for_its_options(options: argparse.Namespace) -> None:
+    """Refuse options that say something about a ``--url`` which is not there.
+
+    Raises:
+        SystemExit: there is one of them.
+    """
+    if options.url is None and (options.token_file is not None or options.header or options.engine):
+        options.parser.error("--token-file, --header and --engine need --url")
 
 
 def usual_backend(options: argparse.Namespace) -> Backend | None:

@@ -12,6 +12,8 @@ from pathlib import Path
 def write_private(path: Path, text: str, replace: bool = True) -> None:
     """Write a file, for its owner only; it is there as a whole, or as it was before.
 
+    If it is not to `replace` one, a process that is killed meanwhile may leave the beginning of a new file.
+
     What is no plain file is written into and never replaced: a FIFO, ``/dev/null``.  That may block.
     Links are followed to such a one only, as ``/dev/stdout`` is; never to a plain file.
 

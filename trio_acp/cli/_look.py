@@ -15,7 +15,7 @@ from .._owner import is_alive
 from .._service import shielded
 from .._transcript import TranscriptEntry, event_value
 from ..abc import EnsureRequest
-from ._backend import find_backend
+from ._backend import find_backend, require_url_for_its_options
 from ._why import why
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ def optional_backend(options: argparse.Namespace) -> Backend | None:
     """
     if any(getattr(options, name, None) is not None for name in ("url", "stdio", "agent")):
         return find_backend(options)
-    if options.token_file is not None or options.header:
-        options.parser.error("--token-file and --header need --url")
+    require_url_for_its_options(options)
     return None
 
 

@@ -135,6 +135,7 @@ class Terminal(GroupProcess):
         with shielded(LAST_WORDS_SECONDS):
             await trio.aclose_forcefully(self._stdout)
 
+    @trio.lowlevel.enable_ki_protection
     async def _read(self) -> None:
         """Read its output to the end, so that it never blocks on it; cancelled, it stops reading."""
         with suppress(trio.ClosedResourceError, trio.BrokenResourceError):

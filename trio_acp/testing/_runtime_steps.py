@@ -57,13 +57,19 @@ class RuntimeSteps(Contract):
         """Enter a runtime, and leave it in time, also if the block is cancelled."""
         runtime = runtime or self.make_runtime()
         left_at: float | None = None
-        try:
-            async with runtime:
-                yield runtime
-                left_at = trio.current_time()
-        finally:
-            spent = 0.0 if left_at is None else trio.current_time() - left_at
-            demand(spent <= self.seconds, f"leaving the runtime took {spent:.1f} s, more than {self.seconds:g} s")
+        too_long = "leaving the runtime took {:.1f} s, not less than {:g} s"
+        with trio.CancelScope() as scope:  # else one that never leaves would keep the test for ever
+            try:
+                async with runtime:
+                    try:
+                        yield runtime
+                        left_at = trio.current_time()
+                    finally:
+                        scope.deadline = trio.current_time() + self.seconds
+            finally:
+                spent = 0.0 if left_at is None else trio.current_time() - left_at
+                demand(spent < self.seconds, too_long.format(spent, self.seconds))
+        demand(not scope.cancelled_caught, too_long.format(self.seconds, self.seconds))
 
     async def _open(
         self,

@@ -53,6 +53,7 @@ class AgentProcess(GroupProcess, trio.abc.AsyncResource):
         """Return what the process wrote, without the secrets of its environment."""
         return redact(said, self._secrets)
 
+    @trio.lowlevel.enable_ki_protection
     async def drain_stderr(self) -> None:
         """Read standard error to its end, so that the agent never blocks on it; cancelled, it stops reading."""
         unfinished = b""

@@ -81,6 +81,7 @@ class CutStream(trio.abc.Stream):
 
     # -- the library's side -------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive what is for the library; cancelled, nothing was taken.
 
@@ -133,6 +134,7 @@ class CutStream(trio.abc.Stream):
         self._over = True
         self._news.set()
 
+    @trio.lowlevel.enable_ki_protection
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send; cancelled, a part may have been sent."""
         await self._stream.send_all(data)

@@ -29,6 +29,7 @@ class GroupProcess:
         self.exited = trio.Event()
         self.status: int | None = None
 
+    @trio.lowlevel.enable_ki_protection
     async def watch_exit(self) -> None:
         """Reap the process when it exits, and kill what is left of its group; cancelled, it stops watching."""
         self.status = await self._process.wait()

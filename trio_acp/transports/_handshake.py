@@ -134,6 +134,7 @@ class Handshake:
         self._connection: trio_websocket.WebSocketConnection | None = None
         stream.when_ended(self._settled.set)
 
+    @trio.lowlevel.enable_ki_protection
     async def run(
         self, host: str, resource: str, headers: Sequence[tuple[bytes, bytes]], subprotocols: Sequence[str], limit: int
     ) -> None:

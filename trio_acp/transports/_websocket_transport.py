@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_acp._errors import ConnectionLost
+from trio_acp._errors import ConnectionLost, MessageTooLarge
 from trio_acp._service import shielded
 from trio_acp.abc import Transport
 
-from ._life import CLOSED_HERE, Life
+from ._life import CLOSED_HERE, Life, require_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import trio_websocket
 
     from ._handshake import WatchedStream
@@ -45,6 +47,76 @@ class WebSocketTransport(Transport):
         self._closing = False
         self._closed = trio.Event()
 
+    async def send(self, message: str) -> None:
+        """Send one message as a text frame.  If cancelled in the middle, the connection is gone.
+
+        Raises:
+            ConnectionLost: the connection has ended, or an earlier send was cancelled.
+            InvalidMessage: the text has a lone surrogate.
+        """
+        await self.send_many((message,))
+
+    async def send_many(self, messages: Sequence[str]) -> None:
+        """Send each as a text frame, all in one write if what is below is known.  If cancelled, as for `send`.
+
+        Raises:
+            ConnectionLost: the connection has ended, or an earlier send was cancelled.
+            InvalidMessage: a text has a lone surrogate; none was sent.
+        """
+        for message in messages:
+            require_text(message)
+        with self._life.sole("send"):
+            await self._life.require()
+            await self._send(messages)
+
+    async def receive(self) -> str | bytes:
+        """Wait for the next message; bytes for a binary one.  If cancelled, no message was taken.
+
+        Raises:
+            ConnectionLost: the connection has ended; the message has the close code and reason.
+            MessageTooLarge: a message exceeded the limit; the connection is gone.
+        """
+        (message,) = await self._receive(1)
+        return message
+
+    async def receive_many(self) -> Sequence[str | bytes]:
+        """Wait for the next message, and take up to 256 that one read brought; see `receive`."""
+        return await self._receive(MAX_TAKEN)
+
+    async def _receive(self, most: int) -> Sequence[str | bytes]:
+        with self._life.sole("receive"):
+            await self._life.require()
+            messages = await self._next(most)
+            if messages is None:
+                raise await self._end()
+            return messages
+
+    async def _end(self) -> ConnectionLost | MessageTooLarge:
+        """Note that nothing more will come; return the error for whoever waits for it."""
+        already, (message, detail) = self._life.ended, self._describe_end()
+        self._life.end(message, detail=detail)
+        await trio.lowlevel.checkpoint()
+        if not already and detail == MessageTooLarge.default_detail:
+            return MessageTooLarge(message)
+        return self._life.lost()
+
+    # -- what the libraries do differently ----------------------------------------------
+
+    @abstractmethod
+    async def _send(self, messages: Sequence[str]) -> None:
+        """Send each as a text frame, as `send_many` says; nobody else is sending."""
+
+    @abstractmethod
+    async def _next(self, most: int) -> Sequence[str | bytes] | None:
+        """Wait for the next message, and take up to `most`; None once there will be no more.
+
+        If cancelled, none was taken.
+        """
+
+    @abstractmethod
+    def _describe_end(self) -> tuple[str, str]:
+        """Say how the connection ended on the other side, as message and detail."""
+
     @abstractmethod
     async def _close_politely(self, *, alive: bool) -> None:
         """Do the closing handshake if it is `alive`; cancelled, it is left as it is."""
@@ -55,6 +127,8 @@ class WebSocketTransport(Transport):
 
         Cancelled, it may leave half a frame: that happens only as the connection is closed.
         """
+
+    # -- the end, and the pulse -----------------------------------------------------------
 
     async def aclose(self) -> None:
         """Close with a close frame, within the close timeout and else by force.
@@ -76,6 +150,7 @@ class WebSocketTransport(Transport):
             self._closed.set()
         await trio.lowlevel.checkpoint()
 
+    @trio.lowlevel.enable_ki_protection
     async def keep_alive(self, interval: float, stream: WatchedStream) -> None:
         """Ping every `interval` seconds; break a connection that is silent although it is being read.
 

@@ -19,13 +19,13 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
-from trio_acp._errors import ConnectionLost, MessageTooLarge
+from trio_acp._errors import ConnectionLost
 from trio_acp._service import shielded
 
 from ._frames import Incoming
 from ._handshake import RECEIVE_SIZE, refused, too_slow
-from ._life import SEND_CANCELLED, require_text
-from ._websocket_transport import BROKE_OFF, FORCE_SECONDS, MAX_TAKEN, WebSocketTransport
+from ._life import SEND_CANCELLED
+from ._websocket_transport import BROKE_OFF, FORCE_SECONDS, WebSocketTransport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,47 +81,28 @@ class WebsocketsTransport(WebSocketTransport):
 
     # -- sending ----------------------------------------------------------------------
 
-    async def send(self, message: str) -> None:
-        """Send one message as a text frame.  If cancelled in the middle, the connection is gone.
-
-        Raises:
-            ConnectionLost: the connection has ended, or an earlier send was cancelled.
-            InvalidMessage: the text has a lone surrogate.
-        """
-        await self.send_many((message,))
-
-    async def send_many(self, messages: Sequence[str]) -> None:
-        """Send each as a text frame, all in one write.  If cancelled in the middle, the connection is gone.
-
-        Raises:
-            ConnectionLost: the connection has ended, or an earlier send was cancelled.
-            InvalidMessage: a text has a lone surrogate; none was sent.
-        """
-        for message in messages:
-            require_text(message)
-        with self._life.sole("send"):
-            await self._life.require()
-            await self._acquire()
-            lost = False
-            try:
-                for message in messages:
-                    self._protocol.send_text(message.encode())
-                await self._stream.send_all(b"".join(self._protocol.data_to_send()))
-            except trio.Cancelled:
-                # Half a frame may be out.  The next message would be read as the rest of it, so there is no next one.
-                self._life.end(SEND_CANCELLED)
-                with shielded(FORCE_SECONDS):
-                    await trio.aclose_forcefully(self._stream)
-                raise
-            except (InvalidState, trio.BrokenResourceError, trio.ClosedResourceError):
-                lost = True
-            finally:
-                self._write_lock.release()
-            if lost:
-                # Not noted as this side's end: what arrived before can still be received.
-                await trio.lowlevel.checkpoint()
-                why, detail = self._life.reason or self._in.end or BROKE_OFF
-                raise ConnectionLost(why, detail=detail)
+    async def _send(self, messages: Sequence[str]) -> None:
+        await self._acquire()
+        lost = False
+        try:
+            for message in messages:
+                self._protocol.send_text(message.encode())
+            await self._stream.send_all(b"".join(self._protocol.data_to_send()))
+        except trio.Cancelled:
+            # Half a frame may be out.  The next message would be read as the rest of it, so there is no next one.
+            self._life.end(SEND_CANCELLED)
+            with shielded(FORCE_SECONDS):
+                await trio.aclose_forcefully(self._stream)
+            raise
+        except (InvalidState, trio.BrokenResourceError, trio.ClosedResourceError):
+            lost = True
+        finally:
+            self._write_lock.release()
+        if lost:
+            # Not noted as this side's end: what arrived before can still be received.
+            await trio.lowlevel.checkpoint()
+            why, detail = self._life.reason or self._describe_end()
+            raise ConnectionLost(why, detail=detail)
 
     async def _acquire(self) -> None:
         try:
@@ -131,43 +112,27 @@ class WebsocketsTransport(WebSocketTransport):
 
     # -- receiving --------------------------------------------------------------------
 
-    async def receive(self) -> str | bytes:
-        """Wait for the next message; bytes for a binary one.  If cancelled, no message was taken.
-
-        Raises:
-            ConnectionLost: the connection has ended; the message has the close code and reason.
-            MessageTooLarge: a message exceeded the limit; the connection is gone.
-        """
-        (message,) = await self._receive(1)
-        return message
-
-    async def receive_many(self) -> Sequence[str | bytes]:
-        """Wait for the next message, and take up to 256 that one read brought; see `receive`."""
-        return await self._receive(MAX_TAKEN)
-
-    async def _receive(self, most: int) -> Sequence[str | bytes]:
-        with self._life.sole("receive"):
-            await self._life.require()
-            waiting = self._in.messages
-            if waiting:
-                await trio.lowlevel.checkpoint()
-            else:
-                self._parked_since = trio.current_time()
-                self._receiving = True
-                try:
-                    while not waiting and await self._read():
-                        pass
-                finally:
-                    self._parked_since = None
-                    self._receiving = False
-                    self._stopped_receiving.set()
-                if not waiting or self._life.ended:
-                    raise await self._end()
-            if len(waiting) <= most:
-                taken = list(waiting)
-                waiting.clear()
-                return taken
-            return [waiting.popleft() for _ in range(most)]
+    async def _next(self, most: int) -> Sequence[str | bytes] | None:
+        waiting = self._in.messages
+        if waiting:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._parked_since = trio.current_time()
+            self._receiving = True
+            try:
+                while not waiting and await self._read():
+                    pass
+            finally:
+                self._parked_since = None
+                self._receiving = False
+                self._stopped_receiving.set()
+            if not waiting or self._life.ended:
+                return None
+        if len(waiting) <= most:
+            taken = list(waiting)
+            waiting.clear()
+            return taken
+        return [waiting.popleft() for _ in range(most)]
 
     async def _read(self) -> bool:
         """Read once, and sort out what came; False if nothing more will come.  If cancelled, nothing is lost."""
@@ -196,16 +161,12 @@ class WebsocketsTransport(WebSocketTransport):
         if self._in.end is not None:
             self._nothing_more()
 
-    async def _end(self) -> ConnectionLost | MessageTooLarge:
-        already, (message, detail) = self._life.ended, self._in.end or BROKE_OFF
-        self._life.end(message, detail=detail)
-        await trio.lowlevel.checkpoint()
-        if not already and detail == MessageTooLarge.default_detail:
-            return MessageTooLarge(message)
-        return self._life.lost()
+    def _describe_end(self) -> tuple[str, str]:
+        return self._in.end or BROKE_OFF
 
     # -- control frames ---------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def answer(self) -> None:
         """Write what control frames are answered with, for as long as the connection lasts.
 
@@ -224,9 +185,11 @@ class WebsocketsTransport(WebSocketTransport):
                     await self._stream.send_all(answers)
             except Exception as error:  # noqa: BLE001 - foreign code, in a task: the receiver finds out by itself
                 _log.debug("an answer could not be written: %s", type(error).__name__)
+                self._answers.clear()  # nor can any other, and a receiver may wait for them to be gone
             if not self._answers:
                 self._answered.set()
 
+    @trio.lowlevel.enable_ki_protection
     async def _ping(self, answered: trio.Event) -> None:
         payload = self._next_ping.to_bytes(8)
         self._next_ping += 1

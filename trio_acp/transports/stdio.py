@@ -144,6 +144,7 @@ class StdioTransport(Transport):
             self._closed.set()
         await trio.lowlevel.checkpoint()
 
+    @trio.lowlevel.enable_ki_protection
     async def pump(self) -> None:
         """Hand the agent's messages to `receive`; afterwards read and drop, so that it can exit.
 
