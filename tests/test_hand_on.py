@@ -1,0 +1,93 @@
+"""The lane that is handed on: whatever stops a turn, and whatever its adapter does in the task that it keeps."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.turn_kit import LIMITS, one_session
+from trio_acp import Failed, Settings, TextDelta, TurnTimedOut
+from trio_acp._actor import _serve_lane
+from trio_acp.testing import FakeRuntime, Hang
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
+
+    from trio_acp.abc import Done, EventSink, Handle, TurnRequest
+
+pytestmark = pytest.mark.concurrency
+
+
+class Loud(FakeRuntime):
+    """Says more than its consumer can take, once it is cancelled."""
+
+    async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
+        try:
+            return await super().run_turn(request, events)
+        finally:
+            for _ in range(2):
+                events.send(TextDelta("much"))
+
+
+@pytest.mark.breaks_the_model("its turn is put into the lane by hand")
+async def test_an_actor_has_no_say_in_a_turn_that_it_has_handed_on(autojump_clock: MockClock) -> None:
+    """It is cancelled, as nothing of ours ever does, in the step in which it hands on: the turn ends as decided."""
+    settings = Settings(limits=LIMITS, max_buffered=1)
+    async with one_session(Loud([Hang()]), settings=settings) as (_manager, session):
+        turn = session.turn("x")
+        assert session._ctx.queue.admit("k", turn._state)
+        with trio.move_on_after(1) as scope:
+            await _serve_lane(session._ctx, "k")
+        assert (True, 1) == (scope.cancelled_caught, trio.current_time())
+        await turn._state.settled.wait()
+        assert isinstance(turn.outcome, Failed)
+        assert "consumer-too-slow" == turn.outcome.error.detail
+
+
+TENANT: ContextVar[str] = ContextVar("TENANT", default="nobody")
+
+
+class Tenants(FakeRuntime):
+    """Notes for whom it is called."""
+
+    def __init__(self) -> None:
+        super().__init__([Hang(stops=True)])
+        self.served: list[tuple[str, str]] = []
+
+    async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
+        self.served.append(("run_turn", TENANT.get()))
+        return await super().run_turn(request, events)
+
+    async def cancel(self, handle: Handle, reason: str) -> None:
+        self.served.append(("cancel", TENANT.get()))
+        await super().cancel(handle, reason)
+
+
+@pytest.mark.parametrize("by", ["deadline", "user"])
+async def test_a_turn_is_stopped_in_the_context_in_which_it_ran(by: str, autojump_clock: MockClock) -> None:
+    """Whoever stops a turn, the adapter finds the context variables of the task that began it, to the lane's end."""
+    runtime = Tenants()
+    async with one_session(runtime) as (_manager, session):
+
+        async def prompt(timeout: float) -> None:
+            TENANT.set("a tenant")
+            if by == "user":
+                await session.prompt("x")
+            else:
+                with pytest.raises(TurnTimedOut):
+                    await session.prompt("x", timeout=timeout)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(prompt, 1)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(prompt, 10)
+            await wait_all_tasks_blocked()
+            TENANT.set("another")
+            if by == "user":
+                await session.cancel()
+        assert ("cancel", "a tenant") in runtime.served
+        assert {"a tenant"} == {tenant for _, tenant in runtime.served}
