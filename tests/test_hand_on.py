@@ -9,8 +9,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.turn_kit import LIMITS, one_session
-from trio_acp import Failed, Settings, TextDelta, TurnTimedOut
+from tests.turn_kit import LIMITS, AwkwardStore, C, OnRecord, one_session
+from trio_acp import Failed, Settings, Stopped, TextDelta, TurnTimedOut
 from trio_acp._actor import _serve_lane
 from trio_acp.testing import FakeRuntime, Hang
 
@@ -46,6 +46,24 @@ async def test_an_actor_has_no_say_in_a_turn_that_it_has_handed_on(autojump_cloc
         await turn._state.settled.wait()
         assert isinstance(turn.outcome, Failed)
         assert "consumer-too-slow" == turn.outcome.error.detail
+
+
+async def test_a_cause_in_the_step_that_begins_a_write_ends_it_at_once(autojump_clock: MockClock) -> None:
+    """Everything is prepared, a cause comes, and the store does not answer: that costs `cleanup` once, not twice."""
+    store = AwkwardStore()
+    recorder = OnRecord("ready")
+    async with one_session(FakeRuntime(), store=store, instrument=recorder) as (_manager, session):
+        turn = session.turn("x")
+
+        def stop() -> None:
+            store.hang_update = True
+            turn.cancel()
+
+        recorder.function = stop
+        async with turn:
+            async for _ in turn:
+                pass
+        assert (Stopped(by="user", reason="cancelled by the user"), C) == (turn.outcome, trio.current_time())
 
 
 TENANT: ContextVar[str] = ContextVar("TENANT", default="nobody")
