@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.turn_kit import LIMITS, AwkwardStore, C, OnRecord, one_session
+from tests.turn_kit import LIMITS, AwkwardStore, C, OnRecord, Recorder, one_session, run_virtual
 from trio_acp import Failed, Settings, Stopped, TextDelta, TurnTimedOut
 from trio_acp._actor import _serve_lane
 from trio_acp.testing import FakeRuntime, Hang
@@ -17,9 +18,69 @@ from trio_acp.testing import FakeRuntime, Hang
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
+    from trio_acp import Outcome
+    from trio_acp._trace import TraceRecord
     from trio_acp.abc import Done, EventSink, Handle, TurnRequest
 
 pytestmark = pytest.mark.concurrency
+
+
+class Unprotected(Recorder):
+    """Notes what is told while Ctrl-C may interrupt whoever tells it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def record(self, record: TraceRecord) -> None:
+        super().record(record)
+        if not trio.lowlevel.currently_ki_protected():
+            self.found.append(f"{record.name} {record.data.get('cause', '')}".strip())
+
+
+async def test_ctrl_c_does_not_come_between_a_cause_and_its_consequence(autojump_clock: MockClock) -> None:
+    """A turn is admitted, withdrawn or stopped, by caller, deadline or exit, in a step that Ctrl-C does not cut."""
+    recorder = Unprotected()
+    runtime = FakeRuntime([Hang(stops=True)])
+    async with trio.open_nursery() as nursery, one_session(runtime, instrument=recorder) as (_manager, session):
+        async with session.turn("is stopped") as turn:
+            await wait_all_tasks_blocked()
+            turn.cancel()
+        async with session.turn("is left"):
+            await wait_all_tasks_blocked()
+        with pytest.raises(TurnTimedOut):
+            await session.prompt("times out")
+        async with trio.open_nursery() as others:
+            others.start_soon(session.prompt, "runs")
+            await wait_all_tasks_blocked()
+            async with session.turn("is withdrawn"):
+                pass
+            await session.cancel()
+        for text in ("runs at the exit", "waits at the exit"):
+            nursery.start_soon(session.prompt, text)
+            await wait_all_tasks_blocked()
+    assert {"user", "left", "deadline", "shutdown"} <= {record.data.get("cause") for record in recorder.records}
+    assert 2 == recorder.names().count("withdrawn")
+    assert [] == recorder.found
+
+
+def test_ctrl_c_in_the_step_of_an_admission_finds_the_turn_entered() -> None:
+    """It comes at the next checkpoint, which is in the block: so the turn is left, and told to stop, by the block."""
+    outcomes: list[Outcome | None] = []
+
+    async def main() -> None:
+        recorder = OnRecord("admitted", lambda: signal.raise_signal(signal.SIGINT))
+        async with one_session(FakeRuntime([Hang(stops=True)]), instrument=recorder) as (_manager, session):
+            turn = session.turn("x")
+            try:
+                async with turn:
+                    await trio.sleep_forever()
+            finally:
+                outcomes.append(turn.outcome)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_virtual(main)
+    assert [Stopped(by="left", agent_stop_reason="cancelled")] == outcomes
 
 
 class Loud(FakeRuntime):

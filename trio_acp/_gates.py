@@ -20,6 +20,7 @@ class Gates:
         self._running: dict[TurnState, None] = {}  # in order, so that a run can be repeated
         self._alarm = Alarm(self._next, self._ring)
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Watch, until cancelled."""
         await self._alarm.run()

@@ -67,10 +67,11 @@ class Turn:
         """Ask for this turn's end, at once and without waiting; False if it is over already."""
         return self._session._stop(self._state, "user", reason)
 
+    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Turn:
         """Admit the prompt.
 
-        If cancelled, nothing happened.
+        If cancelled, nothing happened.  Ctrl-C comes before the admission, or in the block.
 
         Raises:
             QueueFull: too many requests wait already.
