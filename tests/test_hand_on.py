@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 from tests.turn_kit import LIMITS, AwkwardStore, C, OnRecord, Recorder, one_session, run_virtual
 from trio_acp import Failed, Settings, Stopped, TextDelta, TurnTimedOut
 from trio_acp._actor import _serve_lane
-from trio_acp.testing import FakeRuntime, Hang
+from trio_acp.testing import FakeRuntime, Hang, Sleep
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -170,3 +170,25 @@ async def test_a_turn_is_stopped_in_the_context_in_which_it_ran(by: str, autojum
                 await session.cancel()
         assert ("cancel", "a tenant") in runtime.served
         assert {"a tenant"} == {tenant for _, tenant in runtime.served}
+
+
+class Careless(FakeRuntime):
+    """Leaves a cancel scope without leaving it."""
+
+    def __init__(self) -> None:
+        super().__init__([Sleep(1)])
+        self.scopes: list[trio.CancelScope] = []
+
+    async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
+        self.scopes.append(trio.CancelScope(deadline=trio.current_time() + 1.5))
+        self.scopes[-1].__enter__()
+        return await super().run_turn(request, events)
+
+
+async def test_a_scope_that_an_adapter_does_not_leave_ends_with_its_turn(autojump_clock: MockClock) -> None:
+    """The turns after it, in the same task, are not cancelled by it."""
+    async with one_session(Careless()) as (manager, session):
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(session.prompt, "x")
+        assert (4, 4) == (manager.statistics().completed, trio.current_time())
