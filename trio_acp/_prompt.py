@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ._errors import AcpError
 from ._service import shielded
 from ._turn import settle
 from ._turn_state import Phase, TurnState
@@ -92,7 +93,11 @@ class Turn:
             state.on_first_event = lambda: ctx.trace("first_event", state)
             if ctx.instrument.events:
                 state.on_event = lambda event: ctx.trace("event", state, kind=type(event).__name__)
-        self._session._admit(state)
+        try:
+            self._session._admit(state)
+        except AcpError:
+            await trio.lowlevel.cancel_shielded_checkpoint()  # whoever tries again and again lets others run
+            raise
         self._entered = True
         state.owner_task = task
         ctx.counters.admitted()
