@@ -105,6 +105,7 @@ async def _serve_lane(ctx: Context, key: str, ending: _Ending | None = None) -> 
     def hand_on(turn: TurnState, entry: CacheEntry, call: Call[Done]) -> None:
         nonlocal ours
         ours = False
+        task.name = call.task_name  # for whoever asks what does not end
         # Not in the context of whoever stopped the turn: a lane stays in that of the admission that found it idle.
         task.context.copy().run(_start, ctx, key, _Ending(turn, entry, call))
 
