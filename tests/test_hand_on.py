@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.turn_kit import LIMITS, AwkwardStore, C, OnRecord, Recorder, one_session, run_virtual
+from tests.turn_kit import LIMITS, AwkwardStore, C, OnRecord, OnTask, Recorder, installed, one_session, run_virtual
 from trio_acp import Failed, Settings, Stopped, TextDelta, TurnTimedOut
 from trio_acp._actor import _serve_lane
 from trio_acp.testing import FakeRuntime, Hang, Sleep
@@ -62,6 +62,20 @@ async def test_ctrl_c_does_not_come_between_a_cause_and_its_consequence(autojump
     assert {"user", "left", "deadline", "shutdown"} <= {record.data.get("cause") for record in recorder.records}
     assert 2 == recorder.names().count("withdrawn")
     assert [] == recorder.found
+
+
+async def test_ctrl_c_does_not_leave_a_lane_without_its_actor(autojump_clock: MockClock) -> None:
+    """Whatever is admitted, its actor is started in a step that Ctrl-C does not cut."""
+    protected: list[bool] = []
+
+    def started() -> None:
+        protected.append(trio.lowlevel.currently_ki_protected())
+
+    async with one_session(FakeRuntime()) as (_manager, session):
+        for use in (session.prompt("x"), session.status(), session.close()):
+            with installed(OnTask("trio_acp actor k", started, spawned=True)):
+                await use
+    assert [True] * 3 == protected
 
 
 def test_ctrl_c_in_the_step_of_an_admission_finds_the_turn_entered() -> None:

@@ -75,6 +75,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+@trio.lowlevel.enable_ki_protection
 def admit(ctx: Context, request: Request) -> None:
     """Put a request into its session's lane, and see that somebody serves the lane.
 
