@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -10,17 +11,31 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.turn_kit import LIMITS, AwkwardStore, C, OnRecord, OnTask, Recorder, installed, one_session, run_virtual
-from trio_acp import Failed, Settings, Stopped, TextDelta, TurnTimedOut
+from tests.turn_kit import (
+    LIMITS,
+    OWN_TASKS,
+    AwkwardStore,
+    C,
+    OnRecord,
+    OnTask,
+    Recorder,
+    check_trace,
+    installed,
+    one_session,
+    our_tasks,
+    run_virtual,
+)
+from trio_acp import Failed, Settings, Stopped, TextDelta, TurnError, TurnFailed, TurnTimedOut
 from trio_acp._actor import _serve_lane
-from trio_acp.testing import FakeRuntime, Hang, Sleep
+from trio_acp.testing import FakeRuntime, Hang, Raise, Sleep, Swallow
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
-    from trio_acp import Outcome
+    from trio_acp import Outcome, Turn
     from trio_acp._trace import TraceRecord
-    from trio_acp.abc import Done, EventSink, Handle, TurnRequest
+    from trio_acp.abc import Done, EventSink, Handle, Mode, TurnRequest
+    from trio_acp.testing.fake import Step
 
 pytestmark = pytest.mark.concurrency
 
@@ -206,3 +221,52 @@ async def test_a_scope_that_an_adapter_does_not_leave_ends_with_its_turn(autojum
             for _ in range(4):
                 nursery.start_soon(session.prompt, "x")
         assert (4, 4) == (manager.statistics().completed, trio.current_time())
+
+
+class StopsAtNth(Recorder):
+    """Stops turns in the step in which it is told the n-th thing from now on, of whatever kind."""
+
+    events = True
+    last = 0
+
+    def expect(self, n: int, turns: list[Turn]) -> None:
+        self.last, self.stopped = len(self.records) + n, turns
+
+    def record(self, record: TraceRecord) -> None:
+        super().record(record)
+        if len(self.records) == self.last:
+            for turn in self.stopped:
+                turn.cancel()
+
+
+@pytest.mark.parametrize("mode", ["persistent", "oneshot"])
+@pytest.mark.parametrize(
+    "steps", [[TextDelta("x"), Hang(stops=True)], [Swallow(20)], [Raise(TurnFailed("not begun", retryable=True))]]
+)
+async def test_a_stop_in_whatever_is_told(steps: list[Step], mode: Mode, autojump_clock: MockClock) -> None:
+    """An instrument stops two turns in any step that it hears of: they settle in time, and nothing stays."""
+    runtime = FakeRuntime(steps)
+    n, told = 0, 1
+    while n < told:
+        n += 1
+        recorder = StopsAtNth()
+        async with one_session(runtime, mode=mode, instrument=recorder) as (manager, session):
+            turns = [session.turn(text) for text in ("first", "second")]
+            before = len(recorder.records)
+            recorder.expect(n, turns)
+
+            async def run(turn: Turn) -> None:
+                with suppress(TurnError):
+                    async with turn:
+                        async for _ in turn:
+                            pass
+
+            async with trio.open_nursery() as nursery:
+                for turn in turns:
+                    nursery.start_soon(run, turn)
+            told = len(recorder.records) - before
+            assert None not in [turn.outcome for turn in turns]
+            assert (2, 0) == (manager.statistics().submitted, manager.statistics().depth)
+            await trio.sleep(20)
+            assert OWN_TASKS == sorted(our_tasks())
+        check_trace(recorder)
