@@ -27,6 +27,7 @@ from tests.turn_kit import (
 )
 from trio_acp import Failed, Settings, Stopped, TextDelta, TurnError, TurnFailed, TurnTimedOut
 from trio_acp._actor import _serve_lane
+from trio_acp.abc import Done
 from trio_acp.testing import FakeRuntime, Hang, Raise, Sleep, Swallow
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from trio_acp import Outcome, Turn
     from trio_acp._trace import TraceRecord
-    from trio_acp.abc import Done, EventSink, Handle, Mode, TurnRequest
+    from trio_acp.abc import EventSink, Handle, Mode, TurnRequest
     from trio_acp.testing.fake import Step
 
 pytestmark = pytest.mark.concurrency
@@ -270,3 +271,30 @@ async def test_a_stop_in_whatever_is_told(steps: list[Step], mode: Mode, autojum
             await trio.sleep(20)
             assert OWN_TASKS == sorted(our_tasks())
         check_trace(recorder)
+
+
+class Prompt(FakeRuntime):
+    """Answers without a checkpoint."""
+
+    begun = 0
+
+    async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
+        self.begun += 1
+        return Done()
+
+
+async def test_others_run_between_two_turns_of_a_lane(autojump_clock: MockClock) -> None:
+    """Also if no adapter and no store ever waits: the first caller goes on before the third turn has begun."""
+    runtime = Prompt()
+    begun: list[int] = []
+    async with one_session(runtime) as (_manager, session):
+
+        async def prompt() -> None:
+            await session.prompt("x")
+            begun.append(runtime.begun)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(prompt)
+    assert begun[0] <= 2
+    assert 10 == runtime.begun

@@ -12,7 +12,8 @@ States of the task
 ``serving``   one request runs; its `settled` tells its caller, here at the latest.
 ``asking``    a turn's caller went on; the runtime is asked for the session's ids
               (`_refresh.py`), which gives way to whoever comes.
-``released``  between two requests: a slot that was kept and not used is free.
+``released``  between two requests: a slot that was kept and not used is free,
+              and other tasks run.
 ``ended``     nothing waits: the lane is gone and its handle, if any, begins to age.
 
 Guarantees, each with the test that shows it
@@ -127,6 +128,8 @@ async def _serve_lane(ctx: Context, key: str, ending: _Ending | None = None) -> 
         await release_if_closed(ctx, request)
         ctx.capacity.let_go(key)
         ctx.trace("released", request)
+        if ctx.queue.waiting(key):
+            await trio.lowlevel.cancel_shielded_checkpoint()  # neither adapter nor store need have had any
     ctx.evictor.lane_released(key)
     ctx.gone(key)  # a handle went while all there was in the lane was withdrawn before it was taken
 
