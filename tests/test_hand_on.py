@@ -298,3 +298,16 @@ async def test_others_run_between_two_turns_of_a_lane(autojump_clock: MockClock)
                 nursery.start_soon(prompt)
     assert begun[0] <= 2
     assert 10 == runtime.begun
+
+
+async def test_a_turn_may_be_withdrawn_while_its_causes_are_told(autojump_clock: MockClock) -> None:
+    """Stopped twice before it is entered, and by the instrument that hears of the first: it ends as the first says."""
+    recorder = OnRecord("cause")
+    async with one_session(FakeRuntime(), instrument=recorder) as (_manager, session):
+        turn = session.turn("x")
+        recorder.function = turn.cancel
+        turn.cancel("first")
+        turn.cancel("second")
+        async with turn:
+            assert [] == [event async for event in turn]
+        assert Stopped(by="user", reason="first") == turn.outcome

@@ -102,8 +102,8 @@ class Turn:
         state.owner_task = task
         ctx.counters.admitted()
         ctx.trace("admitted", state)
-        if state.on_cause is not None:
-            for cause in state.log:  # it was stopped before it was entered
+        for cause in state.log:  # it was stopped before it was entered
+            if state.on_cause is not None:  # else it has settled: who hears of one cause may add another
                 state.on_cause(cause)
         # Only now, so that the actor begins in the same pass; a cancellation waits for the next checkpoint.
         await trio.lowlevel.cancel_shielded_checkpoint()
