@@ -311,3 +311,27 @@ async def test_a_turn_may_be_withdrawn_while_its_causes_are_told(autojump_clock:
         async with turn:
             assert [] == [event async for event in turn]
         assert Stopped(by="user", reason="first") == turn.outcome
+
+
+class Unspeakable(TurnFailed):
+    """Cannot be told to an instrument."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+class Stumbling(FakeRuntime):
+    """Obeys a stop, and then fails."""
+
+    async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
+        await super().run_turn(request, events)
+        raise Unspeakable("x")
+
+
+async def test_what_goes_wrong_after_the_lane_was_handed_on_decides_nothing(autojump_clock: MockClock) -> None:
+    """The adapter's end cannot even be put on record: the turn, which somebody has stopped, is stopped."""
+    async with one_session(Stumbling([Hang(stops=True)]), instrument=Recorder()) as (_manager, session):
+        async with session.turn("x") as turn:
+            await wait_all_tasks_blocked()
+            turn.cancel("enough")
+        assert Stopped(by="user", reason="enough") == turn.outcome

@@ -117,7 +117,8 @@ async def _serve_lane(ctx: Context, key: str, ending: _Ending | None = None) -> 
             await _serve(ctx, request, ending, hand_on)
         except Exception as error:  # noqa: BLE001 - our fault, or an adapter's: this request pays, nobody else
             _log.exception("the actor of %s failed", key)
-            _fail(ctx, request, error)
+            if ours:
+                _fail(ctx, request, error)
         finally:
             if ours and not request.settled.is_set():
                 _fail(ctx, request, None)
