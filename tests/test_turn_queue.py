@@ -46,14 +46,14 @@ async def test_turns_of_different_sessions_run_together(autojump_clock: MockCloc
 
 
 async def test_a_full_queue_refuses(autojump_clock: MockClock) -> None:
-    """As many may wait as the settings say, behind the one that runs; one more is QueueFull, and nothing happened."""
+    """As many wait as the settings say, behind the one that runs; one more is QueueFull, a checkpoint, and no more."""
     runtime = FakeRuntime([Sleep(1)])
     async with one_session(runtime, settings=Settings(limits=LIMITS, max_queued=2)) as (manager, session):
         async with trio.open_nursery() as nursery:
             for _ in range(3):
                 nursery.start_soon(session.prompt, "x")
             await trio.sleep(0.5)
-            with pytest.raises(QueueFull):
+            with trio.testing.assert_checkpoints(), pytest.raises(QueueFull):
                 await session.prompt("x")
         assert 3 == manager.statistics().submitted
 

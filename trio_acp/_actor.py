@@ -12,7 +12,8 @@ States of the task
 ``serving``   one request runs; its `settled` tells its caller, here at the latest.
 ``asking``    a turn's caller went on; the runtime is asked for the session's ids
               (`_refresh.py`), which gives way to whoever comes.
-``released``  between two requests: a slot that was kept and not used is free.
+``released``  between two requests: a slot that was kept and not used is free,
+              and other tasks run.
 ``ended``     nothing waits: the lane is gone and its handle, if any, begins to age.
 
 Guarantees, each with the test that shows it
@@ -50,7 +51,6 @@ from __future__ import annotations
 
 import logging
 import math
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -70,11 +70,13 @@ if TYPE_CHECKING:
     from ._calls import Call
     from ._context import Context
     from ._requests import Request
+    from ._turn import HandOn
     from .abc import Done
 
 _log = logging.getLogger(__name__)
 
 
+@trio.lowlevel.enable_ki_protection
 def admit(ctx: Context, request: Request) -> None:
     """Put a request into its session's lane, and see that somebody serves the lane.
 
@@ -99,14 +101,24 @@ class _Ending:
 
 @trio.lowlevel.enable_ki_protection
 async def _serve_lane(ctx: Context, key: str, ending: _Ending | None = None) -> None:
+    task = trio.lowlevel.current_task()
+    ours = True  # the lane, until it is handed on, whatever comes out of the adapter that keeps this task then
+
+    def hand_on(turn: TurnState, entry: CacheEntry, call: Call[Done]) -> None:
+        nonlocal ours
+        ours = False
+        task.name = call.task_name  # for whoever asks what does not end
+        # Not in the context of whoever stopped the turn: a lane stays in that of the admission that found it idle.
+        task.context.copy().run(_start, ctx, key, _Ending(turn, entry, call))
+
     while (request := ctx.queue.take(key) if ending is None else ending.turn) is not None:
         serve(key, request.id if isinstance(request, TurnState) else "")
-        ours = True
         try:
-            ours = await _serve(ctx, request, ending)
+            await _serve(ctx, request, ending, hand_on)
         except Exception as error:  # noqa: BLE001 - our fault, or an adapter's: this request pays, nobody else
             _log.exception("the actor of %s failed", key)
-            _fail(ctx, request, error)
+            if ours:
+                _fail(ctx, request, error)
         finally:
             if ours and not request.settled.is_set():
                 _fail(ctx, request, None)
@@ -117,27 +129,23 @@ async def _serve_lane(ctx: Context, key: str, ending: _Ending | None = None) -> 
         await release_if_closed(ctx, request)
         ctx.capacity.let_go(key)
         ctx.trace("released", request)
+        if ctx.queue.waiting(key):
+            await trio.lowlevel.cancel_shielded_checkpoint()  # neither adapter nor store need have had any
     ctx.evictor.lane_released(key)
     ctx.gone(key)  # a handle went while all there was in the lane was withdrawn before it was taken
 
 
-async def _serve(ctx: Context, request: Request, ending: _Ending | None) -> bool:
-    """Serve one request; False if another actor has the lane now."""
+async def _serve(ctx: Context, request: Request, ending: _Ending | None, hand_on: HandOn) -> None:
     if isinstance(request, TurnState):
         if ending is not None:
             await end_turn(ctx, request, ending.entry, ending.call)
-        elif not await run_turn(ctx, request, partial(_hand_on, ctx)):
-            return False
+        elif not await run_turn(ctx, request, hand_on):
+            return
         if (rest := after_turn(ctx, request)) is not None:
             ctx.queue.follow(request.key, rest)
             await _run_control(ctx, rest)
     elif isinstance(request, Control):
         await _run_control(ctx, request)
-    return True
-
-
-def _hand_on(ctx: Context, turn: TurnState, entry: CacheEntry, call: Call[Done]) -> None:
-    _start(ctx, turn.key, _Ending(turn, entry, call))
 
 
 def _start(ctx: Context, key: str, ending: _Ending | None = None) -> None:

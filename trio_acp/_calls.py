@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @attrs.define(eq=False, kw_only=True)
 class Call(Generic[T]):
-    """One call, in a task of its own.
+    """One call, in a task of its own or in the actor's.
 
     Attributes:
         name: For warnings and the trace.
@@ -38,8 +38,7 @@ class Call(Generic[T]):
         ok: Whether it returned; its value is in `value` then.
         error: What it raised, unless it was cancelled.
         discard: Gets a value that came after the call had been abandoned.
-        task: The actor's task, if it runs there.
-        left: Whether another task took that one's place.
+        left: Whether it runs in the actor's task, and another one took that one's place.
     """
 
     name: str
@@ -51,9 +50,13 @@ class Call(Generic[T]):
     value: T | None = None
     error: Exception | None = None
     abandoned: bool = False
-    task: trio.lowlevel.Task | None = None
     left: bool = False
     _done: trio.Event = attrs.field(factory=trio.Event)
+
+    @property
+    def task_name(self) -> str:
+        """What a task is called in which nothing else is done."""
+        return f"trio_acp call {self.name}"
 
     async def wait(self, deadline: float) -> bool:
         """Wait until the call has ended or the clock shows `deadline`; say whether it ended.
@@ -64,16 +67,6 @@ class Call(Generic[T]):
             with trio.move_on_at(deadline):
                 await self._done.wait()
         return self.finished
-
-    def leave(self) -> None:
-        """Leave the actor's task to it: nothing else is done there any more."""
-        assert self.task is not None
-        self.left = True
-        self.task.name = _task_name(self.name)  # for whoever asks what does not end
-
-
-def _task_name(name: str) -> str:
-    return f"trio_acp call {name}"
 
 
 class Calls:
@@ -100,7 +93,7 @@ class Calls:
     ) -> Call[T]:
         """Start ``async_fn(*args)`` in a task of its own."""
         call: Call[T] = Call(name=name, on_end=on_end, discard=discard)
-        self._nursery.start_soon(self.run, call, async_fn, *args, name=_task_name(name))
+        self._nursery.start_soon(self.run, call, async_fn, *args, name=call.task_name)
         return call
 
     @trio.lowlevel.enable_ki_protection
@@ -117,7 +110,6 @@ class Calls:
             call.error = error
         finally:
             call.finished = True
-            call.task = None
             self._stragglers.discard(call)
             call._done.set()
             on_end, call.on_end = call.on_end, None  # it refers to whoever has the call: no garbage in cycles

@@ -23,7 +23,7 @@ from ._keys import agent_id, agent_of
 from ._ownership import are_due, changed, opened
 from ._queue import SessionActorQueue
 from ._recording import Recorder
-from ._requests import Control
+from ._requests import GAVE_UP, Control
 from ._serving import serving
 from ._statistics import CapacityUse, Statistics, TurnCounters
 from ._trace import TraceRecord
@@ -168,20 +168,16 @@ class Context:
                 return
             now = trio.current_time()
             budget = min(self.settings.limits.cleanup, max(0.0, until - now))
-            with trio.CancelScope(deadline=now + budget) as scope:
-                if interruptible:
-                    request.on_stop = partial(scope.cancel, reason="the request was asked to stop")
-                try:
+            if interruptible:
+                if await request.interruptibly(now + budget, self._write, key) is not GAVE_UP or request.stopping:
+                    return
+            else:
+                with trio.move_on_at(now + budget):
                     await self._write(key)
                     return
-                finally:
-                    if interruptible:
-                        request.on_stop = None
         except Exception as error:  # noqa: BLE001 - whatever a store raises, it decides no turn's outcome
             problem = str(error) or repr(error)
         else:
-            if interruptible and request.stopping:
-                return
             problem = f"no answer within {budget:g} s"
         self.counters.store_failures += 1
         _log.warning("could not store the state of %s: %s", key, problem)

@@ -1,8 +1,8 @@
 """Options in a session's lane: changing them, and telling the backend before a turn.
 
-What is stored is the truth, and a handle remembers the signature of what its
+What is stored is the truth, and a handle remembers the options that its
 backend was told.  So one rule covers everything that can go wrong between the
-two: **the intent is stored first, with the signature forgotten; then the
+two: **the intent is stored first, and what was told forgotten; then the
 backend is told**.
 
 * The store fails: nothing changed.

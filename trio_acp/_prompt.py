@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from ._errors import AcpError
 from ._service import shielded
 from ._turn import settle
 from ._turn_state import Phase, TurnState
@@ -67,10 +68,11 @@ class Turn:
         """Ask for this turn's end, at once and without waiting; False if it is over already."""
         return self._session._stop(self._state, "user", reason)
 
+    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Turn:
         """Admit the prompt.
 
-        If cancelled, nothing happened.
+        If cancelled, nothing happened.  Ctrl-C comes before the admission, or in the block.
 
         Raises:
             QueueFull: too many requests wait already.
@@ -91,13 +93,17 @@ class Turn:
             state.on_first_event = lambda: ctx.trace("first_event", state)
             if ctx.instrument.events:
                 state.on_event = lambda event: ctx.trace("event", state, kind=type(event).__name__)
-        self._session._admit(state)
+        try:
+            self._session._admit(state)
+        except AcpError:
+            await trio.lowlevel.cancel_shielded_checkpoint()  # whoever tries again and again lets others run
+            raise
         self._entered = True
         state.owner_task = task
         ctx.counters.admitted()
         ctx.trace("admitted", state)
-        if state.on_cause is not None:
-            for cause in state.log:  # it was stopped before it was entered
+        for cause in state.log:  # it was stopped before it was entered
+            if state.on_cause is not None:  # else it has settled: who hears of one cause may add another
                 state.on_cause(cause)
         # Only now, so that the actor begins in the same pass; a cancellation waits for the next checkpoint.
         await trio.lowlevel.cancel_shielded_checkpoint()

@@ -59,7 +59,7 @@ class Request(ABC):
         """Whether something has asked for this request's end."""
 
     def poke(self) -> None:
-        """Wake the actor, if it waits for this request."""
+        """Wake the actor, if it waits for this request; if this is to stop, do what there is to do about it."""
         self._poked.set()
         if self.on_stop is not None and self.stopping:
             self.on_stop()

@@ -268,6 +268,7 @@ class Session(SessionControls):
             own_timeout=timeout is not None,
         )
 
+    @trio.lowlevel.enable_ki_protection
     def _stop(self, turn: TurnState, by: StoppedBy, reason: str | None) -> bool:
         """Stop a turn wherever it is; one that only waits is settled here and now."""
         if self._ctx.queue.withdraw(self.key, turn):

@@ -30,6 +30,7 @@ MOST_NAMED: Final = 10
 """Sessions whose failed closing is logged each for itself."""
 
 
+@trio.lowlevel.enable_ki_protection
 async def shut_down(ctx: Context) -> None:
     """Stop everything, in parallel; bounded, whatever the adapters do."""
     ctx.closing = True

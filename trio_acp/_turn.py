@@ -244,12 +244,12 @@ async def _submit(ctx: Context, turn: TurnState, entry: CacheEntry, hand_on: Han
 
     def stopped() -> None:
         if not call.finished:
-            call.leave()
+            call.left = True
             ctx.gates.forget(turn)
             turn.on_stop = None
             hand_on(turn, entry, call)
 
-    call: Call[Done] = Call(name="run_turn", on_end=ended, task=trio.lowlevel.current_task())
+    call: Call[Done] = Call(name="run_turn", on_end=ended)
     turn.enter(Phase.RUNNING)
     turn.submitted = True
     turn.on_stop = stopped  # before anybody hears of it

@@ -162,8 +162,9 @@ class TurnState(Request):
         if turn != self.limits.turn:
             self.limits = attrs.evolve(self.limits, turn=turn)
 
+    @trio.lowlevel.enable_ki_protection
     def note(self, cause: Cause) -> None:
-        """Append to the log and wake the actor.  The first entry decides the outcome."""
+        """Append to the log, and wake the actor or hand its lane on.  The first entry decides the outcome."""
         self.log.append(cause)
         if cause.kind in {"caller", "left", "deadline", "shutdown", "closed"}:
             self._gate_open = False
