@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -184,6 +184,24 @@ class LosesWhatItTook(Wrapped):
         return message
 
 
+class LosesWhatItTookTogether(Wrapped):
+    async def receive_many(self) -> Sequence[str | bytes]:
+        messages = await self.inner.receive_many()
+        await trio.lowlevel.checkpoint()
+        return messages
+
+
+class SendsTheLastFirst(Wrapped):
+    async def send_many(self, messages: Sequence[str]) -> None:
+        await self.inner.send_many(messages[::-1])
+
+
+class TakesNone(Wrapped):
+    async def receive_many(self) -> Sequence[str | bytes]:
+        await trio.lowlevel.checkpoint()
+        return ()
+
+
 class KnowsNoJson(Wrapped):
     async def send(self, message: str) -> None:
         await self.inner.send(message.replace("\N{LINE SEPARATOR}", "\n"))
@@ -219,6 +237,9 @@ class StaysOpen(Wrapped):
 
 BROKEN: list[tuple[Callable[[Transport], Transport], str, str]] = [
     (LosesWhatItTook, "cancelled_at_delivery", "receive did not end within"),
+    (LosesWhatItTookTogether, "cancelled_at_delivery", "receive did not end within"),
+    (SendsTheLastFirst, "many_at_once", "and received ["),
+    (TakesNone, "many_at_once", "receive_many returned no message"),
     (KnowsNoJson, "every_character", "came back as"),
     (TellsNothing, "sudden_end", "receive after the peer's end returned '': it must raise ConnectionLost"),
     (RaisesTriosOwn, "after_close", "send after aclose raised ClosedResourceError"),

@@ -67,6 +67,19 @@ class TransportContract(Contract):
         demand(sent == received, f"{sent} was sent, and received {received}")
 
     @law
+    async def test_many_at_once(self) -> None:
+        """`send_many` and `receive_many` lose nothing and keep the order; at least one message is received."""
+        sent = [json.dumps({"n": n}) for n in range(1000)]
+        received: list[str | bytes] = []
+        async with self._connected() as transport, trio.open_nursery() as nursery:
+            nursery.start_soon(self._step, "send_many", transport.send_many, sent)
+            while len(received) < len(sent):
+                some = await self._step("receive_many", transport.receive_many)
+                demand(len(some) > 0, "receive_many returned no message")
+                received += some
+        demand(sent == received, f"{sent} was sent, and received {received}")
+
+    @law
     async def test_a_large_message(self) -> None:
         """A large message goes there and back, while it is received."""
         message = json.dumps({"text": "x" * self.large})
@@ -140,22 +153,25 @@ class TransportContract(Contract):
     @law
     async def test_a_receive_cancelled_at_delivery_loses_nothing(self) -> None:
         """However a cancellation and a message meet, the message is received exactly once."""
-        sent = [json.dumps({"n": n}) for n in range(30)]
+        sent = [json.dumps({"n": n}) for n in range(60)]
         received: list[str | bytes] = []
 
-        async def receive(transport: Transport) -> None:
+        async def receive() -> None:
             received.append(await transport.receive())
 
+        async def receive_many() -> None:
+            received.extend(await transport.receive_many())
+
         async with self._connected() as transport:
-            for steps, message in enumerate(sent):
+            for n, message in enumerate(sent):
                 await self._send(transport, message)
                 with trio.CancelScope() as scope:
                     async with trio.open_nursery() as nursery:
-                        nursery.start_soon(receive, transport)
-                        for _ in range(steps):
+                        nursery.start_soon((receive, receive_many)[n % 2])
+                        for _ in range(n // 2):
                             await trio.lowlevel.checkpoint()
                         scope.cancel(reason="test")
-                if len(received) <= steps:
+                if len(received) <= n:
                     received.append(await self._receive(transport))
         demand(sent == received, f"{sent} was sent, and received {received}")
 
