@@ -69,7 +69,7 @@ def add_parser(commands: Commands) -> None:
         commands,
         "chat",
         chat,
-        usage='trio-acp chat (--url URL | --stdio "CMD ARG ...") [options]',
+        usage="trio-acp chat [options]",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
