@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import codecs
 import functools
+import os
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import attrs
@@ -40,6 +43,20 @@ class Running:
     ended: trio.Event = attrs.field(factory=trio.Event)
 
 
+async def end_group(process: trio.Process) -> None:
+    """End a program with all that it has started: politely, and by force what is left a second later.
+
+    If cancelled, because the program has ended, the rest is ended by force at once.
+    """
+    try:
+        with suppress(ProcessLookupError):  # nobody is left
+            os.killpg(process.pid, signal.SIGTERM)
+        await trio.sleep(1)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 class Program(Runtime):
     """Runs a program for each turn.  Nothing is held between turns, so there is nothing to close."""
 
@@ -55,7 +72,7 @@ class Program(Runtime):
         return Handle(key=request.key, cwd=request.cwd)
 
     async def run_turn(self, request: TurnRequest, events: EventSink) -> Done:
-        """Run the program once.  If cancelled, Trio ends it: politely, and 5 s later by force."""
+        """Run the program once.  If cancelled, it is ended, with all that it has started, in a second."""
         prompt = "\n".join(block.text for block in request.prompt if isinstance(block, trio_acp.TextContent))
         run = functools.partial(
             trio.run_process,
@@ -64,6 +81,8 @@ class Program(Runtime):
             stdout=subprocess.PIPE,
             check=False,
             cwd=request.handle.cwd,
+            start_new_session=True,  # a process group of its own, which Ctrl-C does not reach
+            deliver_cancel=end_group,
         )
         text = codecs.getincrementaldecoder("utf-8")(errors="replace")
         turn = self._turns[request.handle] = Running()
@@ -99,11 +118,13 @@ class Program(Runtime):
 
 
 DICTIONARY = """\
-import sys, time
+import subprocess, sys, time
 word = sys.stdin.read()
 if word == "nonsense":
     sys.exit(3)
 print({"nursery": "where Trio's tasks live"}.get(word, f"{word}: see {word}"), flush=True)
+if word == "recursion":
+    subprocess.Popen(["sleep", "9"])  # as agents run tools
 while word == "recursion":
     time.sleep(0.01)
     print("see recursion", flush=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -58,7 +58,7 @@ def test_a_runtime_is_found_though_it_is_false() -> None:
 )
 async def test_names_are_told_apart(names: list[str], detail: str) -> None:
     """A blank name or two that are the same are refused before anything is entered."""
-    runtimes: dict[str, Any] = dict.fromkeys(names)
+    runtimes = dict.fromkeys(names, WELL)
     with pytest.raises(UsageError) as caught:
         async with open_session_manager(runtimes):
             pass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import signal
 import subprocess
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,7 +15,7 @@ import attrs
 import pytest
 import trio
 
-from tests.cli_kit import CLI, STDIO, run_cli
+from tests.cli_kit import CLI, STDIO, ended, read_all, read_until, run_cli
 from trio_acp import (
     Completed,
     Plan,
@@ -287,6 +289,30 @@ async def test_without_a_terminal_the_first_failure_is_the_exit_code(tmp_path: P
     assert (1, b"a\nb\nc\n") == (done.returncode, done.stdout)
     assert b"trio-acp: session/prompt: broken" in done.stderr
     assert b"trio-acp: the time was up after 2 s\n" in done.stderr
+
+
+async def test_without_a_terminal_an_interrupted_chat_tells_how_to_go_on(tmp_path: Path) -> None:
+    """The last line is ended, and the words come after it."""
+    process = await trio.lowlevel.open_process(
+        [*CLI, "chat", "--stdio", STDIO, "--session", "p"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TRIO_ACP_HOME": str(tmp_path)},
+    )
+    try:
+        with trio.fail_after(30):
+            assert process.stdin is not None
+            await process.stdin.send_all(b"say thinking; hang\n")
+            assert b"thinking" == await read_until(process.stdout, b"thinking")
+            process.send_signal(signal.SIGINT)
+            assert b"\n" == await read_all(process.stdout)
+            said = (await read_all(process.stderr)).decode()
+            assert 130 == await process.wait()
+    finally:
+        await ended(process)
+    words = shlex.join(["trio-acp", "chat", "--session", "p", "--stdio", STDIO])
+    assert f"new session p\ntrio-acp: interrupted; to go on: {words}\n" == said
 
 
 @pytest.mark.parametrize(

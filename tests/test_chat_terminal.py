@@ -295,7 +295,7 @@ async def test_commands(tmp_path: Path) -> None:
             ("/cancel", "nothing runs; 0 taken back"),
             ("/nonsense", "there is no command /nonsense"),
             ("commands", "ready"),
-            ("//etc is a directory", "» /etc is a directory"),
+            ("//etc is a directory", "You said: /etc is a directory"),
             (f"/export {tmp_path}/chat.md", "written: "),
             (f"/export {tmp_path}/chat.md", "is there already"),
             (f"/export {tmp_path}/chat.txt", "ends in .md or .jsonl"),

@@ -204,6 +204,21 @@ async def test_the_log_file_has_what_standard_error_has_not(home: Path, tmp_path
     assert b"debug" not in done.stderr
 
 
+async def test_the_log_file_tells_the_steps_of_a_turn(home: Path, tmp_path: Path) -> None:
+    """Also of an agent that is reached over a WebSocket, with why the turn ended; each event is left to --trace."""
+    log = tmp_path / "log"
+    async with serving(doorkeeper()) as url:
+        done = await run_cli("prompt", "say sesame-text; crash 3", "--url", url, "--log-file", str(log))
+    assert 1 == done.returncode
+    lines = [line.partition(" debug trio_acp.cli._trace: ")[2] for line in log.read_text().splitlines()]
+    steps = [line.split(": ")[1].split(",")[0] for line in lines if line]
+    turn = steps[steps.index("admitted") :]
+    assert ["admitted", "dequeued", "ready", "submitted", "first_event", "cause", "decided"] == turn[:7]
+    assert {"settled", "released"} <= set(turn)
+    assert any(": cause, " in line and "agent exited with code 3" in line for line in lines)
+    assert "sesame" not in "".join(lines)
+
+
 def test_the_documented_file_is_a_right_one(tmp_path: Path) -> None:
     """The example in the documents is read as it stands."""
     [text] = re.findall(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -12,6 +12,7 @@ from tests.turn_kit import LIMITS, SETTINGS, AwkwardStore, C, G, T, one_session
 from trio_acp import (
     BackendMissing,
     Completed,
+    DenyAll,
     Identity,
     InvalidOption,
     SessionExists,
@@ -36,6 +37,26 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.concurrency
 
 STORED = SessionRecord(key="k", agent="fake", identity=Identity(session_id="s"), last_activity=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"runtimes": [FakeRuntime()]}, "runtimes must be a mapping of names to runtimes, not a list"),
+        ({"runtimes": FakeRuntime()}, "runtimes must be a mapping of names to runtimes, not a FakeRuntime"),
+        ({"runtimes": {"a": FakeRuntime}}, "runtimes['a'] must be a Runtime, not the class FakeRuntime"),
+        ({"store": "sessions.db"}, "store must be a SessionStore, not a str"),
+        ({"permissions": DenyAll}, "permissions must be a PermissionPolicy, not the class DenyAll"),
+        ({"permissions": lambda _: "allow"}, "permissions must be a PermissionPolicy, not a function"),
+        ({"instrument": print}, "instrument must be an Instrument, not a builtin_function_or_method"),
+    ],
+)
+async def test_what_is_of_another_kind_is_refused_before_anything_begins(arguments: dict[str, Any], words: str) -> None:
+    """A function in the place of a policy would deny everything; a name in that of a store says nothing useful."""
+    with pytest.raises(InvalidOption) as caught:
+        async with open_session_manager(**{"runtimes": {}, **arguments}):
+            raise AssertionError("it was opened")
+    assert words == str(caught.value)
 
 
 async def test_starting_opens_and_stores(autojump_clock: MockClock) -> None:

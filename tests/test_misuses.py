@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -161,6 +162,16 @@ MISUSES: Final = [
     Misuse("prompt hi --stdio x --store s.db", 2, "--store needs --session"),
     Misuse("prompt hi --stdio x --session ' '", 2, "--session needs a name"),
     Misuse("prompt hi --stdio x --cwd /no/such", 2, "--cwd: there is no directory /no/such"),
+    Misuse(
+        "prompt say hi --stdio x", 2, "unrecognized arguments: hi; a prompt of several words is one argument: quote it"
+    ),
+    Misuse(
+        f"prompt hi --stdio '{sys.executable} -m trio_acp.testing.agent --auth'",
+        1,
+        "the agent wants to be authenticated first; it offers: token, browser; "
+        "set auth_method in the configuration file, or log in with the agent's own command first",
+    ),
+    Misuse("timeline /no/such", 1, "/no/such: No such file or directory"),
     Misuse("prompt hi --stdio x --frobnicate", 2, "unrecognized arguments: --frobnicate"),
     # -- doctor
     Misuse("doctor --stdio x --cwd /no/such", 2, "--cwd: there is no directory /no/such"),

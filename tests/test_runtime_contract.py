@@ -188,9 +188,9 @@ class LeavesATask(FakeRuntime):
         trio.lowlevel.spawn_system_task(trio.sleep_forever)
 
 
-def start_child() -> subprocess.Popen[bytes]:
+def start_child(code: str = "input()") -> subprocess.Popen[bytes]:
     """Start a process that ends with its standard input."""
-    return subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
 
 
 class LeavesAProcess(FakeRuntime):
@@ -198,6 +198,18 @@ class LeavesAProcess(FakeRuntime):
 
     async def ensure_session(self, request: EnsureRequest) -> Handle:
         self.child = self.child or start_child()
+        return await super().ensure_session(request)
+
+
+class LeavesAGrandchild(FakeRuntime):
+    """What it started has ended, and was waited for; what that one started has not."""
+
+    child: subprocess.Popen[bytes] | None = None
+
+    async def ensure_session(self, request: EnsureRequest) -> Handle:
+        if self.child is None:
+            self.child = start_child("import os; os.fork() or input()")
+            self.child.wait()
         return await super().ensure_session(request)
 
 
@@ -258,6 +270,7 @@ BROKEN = [
     (OneHandle(script), "handles_are_objects", "returned one handle twice"),
     (LeavesATask(script), "handles_are_objects", "tasks are left at the end: trio.sleep_forever"),
     (LeavesAProcess(script), "handles_are_objects", "processes are left"),
+    (LeavesAGrandchild(script), "handles_are_objects", "processes are left"),
     (AnotherId(script), "resumed_or_known", "was to be resumed"),
     (LosesItsPlace(script), "opening_that_is_cancelled", "ensure_session did not end within"),
     (
@@ -322,7 +335,7 @@ def test_the_kit_names_the_law_that_is_broken(runtime: FakeRuntime, law: str, sa
     message, _, cited = str(caught.value).partition("\nThe law: ")
     assert said in message
     assert cited in {getattr(Contract, name).__doc__, NOTHING_IS_LEFT, ONE_DONE, STOPPED}
-    if isinstance(runtime, LeavesAProcess):
+    if isinstance(runtime, LeavesAProcess | LeavesAGrandchild):
         assert runtime.child is not None
         runtime.child.communicate()
 

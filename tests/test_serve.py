@@ -438,4 +438,5 @@ async def test_a_port_in_use_is_one_line() -> None:
         serve = ["serve", "--port", str(port), "--host", "localhost", "--insecure-no-token", "--"]
         done = await run_cli(*serve, *CLI)
     assert 1 == done.returncode
-    assert f"trio-acp: cannot listen on 127.0.0.1 port {port}: Address already in use\n" == done.stderr.decode()
+    words = "Address already in use; another program listens there: stop it, or choose another --port"
+    assert f"trio-acp: cannot listen on 127.0.0.1 port {port}: {words}\n" == done.stderr.decode()

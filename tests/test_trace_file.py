@@ -123,6 +123,16 @@ def test_how_many_may_wait_is_a_number(number: Any) -> None:
     assert "invalid-max_waiting" == caught.value.detail
 
 
+def test_one_that_was_not_entered_says_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The manager does not enter it, as it does its stores; what it would have had is lost."""
+    trace = TraceFile(tmp_path / "turns.jsonl")
+    trace.record(a_record())
+    trace.record(a_record())
+    assert [
+        f"nothing is written to the trace {tmp_path}/turns.jsonl: it is entered first, with `async with`"
+    ] == caplog.messages
+
+
 async def test_it_is_entered_once(tmp_path: Path) -> None:
     """A second time would empty what it has just written."""
     trace = TraceFile(tmp_path / "turns.jsonl")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ._errors import BackendMissing, BackendUnavailable, UsageError
+from ._errors import BackendMissing, BackendUnavailable, InvalidOption, UsageError
 from ._keys import agent_of
+from .abc import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from .abc import Runtime
+    from collections.abc import Iterator
 
 _log = logging.getLogger(__name__)
 
@@ -21,6 +21,21 @@ def backend_name(name: object) -> str:
     return name.strip().lower() if isinstance(name, str) else ""
 
 
+def require_kind(name: str, given: object, kind: type, words: str | None = None) -> None:
+    """Refuse what is not of the kind that an argument needs, before it fails somewhere else, or never.
+
+    Raises:
+        InvalidOption: it is not.
+    """
+    if not isinstance(given, kind):
+        it = f"the class {given.__name__}" if isinstance(given, type) else _one(type(given))
+        raise InvalidOption(f"{name} must be {words or _one(kind)}, not {it}", detail="invalid-argument")
+
+
+def _one(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
+
+
 class Backends:
     """The runtimes of a manager.
 
@@ -28,17 +43,20 @@ class Backends:
         runtimes: By name; names are trimmed and lower-cased.
 
     Raises:
+        InvalidOption: it is no mapping, or one is no runtime.
         UsageError: a name is blank, or two are the same.
     """
 
     def __init__(self, runtimes: Mapping[str, Runtime]) -> None:
         self._runtimes: dict[str, Runtime] = {}
+        require_kind("runtimes", runtimes, Mapping, "a mapping of names to runtimes")
         for given, runtime in runtimes.items():
             name = backend_name(given)
             if not name:
                 raise UsageError("a runtime needs a name", detail="empty-backend-name")
             if name in self._runtimes:
                 raise UsageError(f"two runtimes are named {name!r}", detail="duplicate-backend-name")
+            require_kind(f"runtimes[{given!r}]", runtime, Runtime)
             self._runtimes[name] = runtime
 
     def __iter__(self) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 import trio
 
 from ._actor import admit
-from ._backends import Backends
+from ._backends import Backends, require_kind
 from ._calls import Calls
 from ._claims import holding_rows
 from ._context import Context
@@ -33,6 +33,7 @@ from ._session import Session
 from ._shutdown import shut_down
 from ._turn_state import TurnState
 from ._typed_store import TypedStore
+from .abc import AuditLog, Instrument, Ledger, PermissionPolicy, Runtime, SessionStore, Transcript
 from .stores import MemoryStore
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from ._outcomes import Reply
     from ._resolve import Resolution
     from ._statistics import Statistics
-    from .abc import AuditLog, Instrument, Ledger, PermissionPolicy, Runtime, SessionStore, Transcript
 
 
 @asynccontextmanager
@@ -95,10 +95,22 @@ async def open_session_manager(
             store need not.
 
     Raises:
+        InvalidOption: an argument is of another kind.
         UsageError: a runtime's name is blank, or two are the same.
     """
     settings = settings or Settings()
     backends = Backends(runtimes)
+    for name, given, kind in (
+        ("store", store, SessionStore),
+        ("ledger", ledger, Ledger),
+        ("audit", audit, AuditLog),
+        ("transcript", transcript, Transcript),
+        ("settings", settings, Settings),
+        ("permissions", permissions, PermissionPolicy),
+        ("instrument", instrument, Instrument),
+    ):
+        if given is not None:
+            require_kind(name, given, kind)
     async with AsyncExitStack() as stack:
         entered_store = await stack.enter_async_context(store if store is not None else MemoryStore())
         entered_ledger = None if ledger is None else await stack.enter_async_context(ledger)

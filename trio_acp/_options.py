@@ -200,7 +200,7 @@ def check_changes(changes: Mapping[str, object]) -> dict[str, Any]:
     """
     for name in changes:
         if name not in _CHECKS:
-            raise InvalidOption(f"there is no option {name!r}", detail="unknown-option")
+            raise InvalidOption(f"there is no option {name!r}, only {', '.join(_CHECKS)}", detail="unknown-option")
     return {
         name: UNSET if changes[name] is UNSET else check(changes[name])
         for name, check in _CHECKS.items()

@@ -60,9 +60,11 @@ class TraceFile(Instrument):
     waits until everything is written.  Each takes at most 5 seconds of real
     time, also when cancelled, and entering then raises `trio.Cancelled`.
 
-    A disk that fails is told once, as a warning in the log; the rest of the
-    trace is lost, and nothing else changes.  If it is too slow, records that
-    find no room are left out, and the file says how many.
+    The manager does not enter it: one that was not entered writes nothing, and
+    says so once, as a warning.  A disk that fails is told once, as a
+    warning in the log; the rest of the trace is lost, and nothing else changes.
+    If it is too slow, records that find no room are left out, and the file says
+    how many.
 
     Args:
         path: The file; what it has is replaced.
@@ -86,6 +88,7 @@ class TraceFile(Instrument):
         self._waiting: queue.SimpleQueue[TraceRecord | None] = queue.SimpleQueue()
         self._lost = 0  # only the side of Trio counts; the thread remembers what it has told
         self._listening = False
+        self._complained = False
         self._opened = threading.Event()
         self._problem: Exception | None = None
         self._thread: threading.Thread | None = None
@@ -133,6 +136,9 @@ class TraceFile(Instrument):
     def record(self, record: TraceRecord) -> None:
         """Take one record; it is written a little later."""
         if not self._listening:
+            if self._thread is None and not self._complained:
+                self._complained = True
+                _log.warning("nothing is written to the trace %s: it is entered first, with `async with`", self._path)
             return
         if self._waiting.qsize() < self._max_waiting:
             self._waiting.put(record)

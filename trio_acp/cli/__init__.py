@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         forget_stdout()
         return BROKEN_PIPE
     except OSError as error:
-        complain(one_line(str(error)))
+        complain(one_line(str(error) if error.filename is None else f"{error.filename}: {error.strerror}"))
         return ERROR
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -79,7 +79,11 @@ def _run(given: Sequence[str]) -> int:
     parser = _parser(next((word for word in given if not word.startswith("-")), None))
     options, unknown = parser.parse_known_args(given)
     if unknown:  # told by the command's own parser: argparse itself would show the usage of the whole program
-        hint = "; put -- before the agent's command" if options.chosen == "serve" and "--" not in given else ""
+        hint = ""
+        if options.chosen == "serve" and "--" not in given:
+            hint = "; put -- before the agent's command"
+        elif options.chosen == "prompt" and not unknown[0].startswith("-"):
+            hint = "; a prompt of several words is one argument: quote it"
         options.parser.refuse(unknown, hint)
     from ._defaults import with_defaults  # here, for --help and --version are to be quick
 

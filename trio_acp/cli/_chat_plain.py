@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .._outcomes import Completed, Failed, Outcome, TimedOut
+from .._outcomes import Completed, Failed, Outcome, Stopped, TimedOut
 from ._chat_session import Face
 from ._exits import ERROR, OK, TIMEOUT, exit_code
 from ._formats import TextWriter
@@ -81,6 +81,14 @@ class PlainFace(Face):
                 await self._writer.finish(kept)
             else:
                 await self._writer.show(kept)
+
+    async def break_off(self) -> None:
+        """End the line that an interrupted turn has begun; cancelled, it may stay as it is.
+
+        Raises:
+            BrokenPipeError: nobody reads any more.
+        """
+        await self._writer.finish(Stopped(by="caller", reason="interrupted"))
 
 
 class LineReader:

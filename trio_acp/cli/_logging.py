@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import os
 import stat
@@ -26,7 +27,7 @@ class _SafeLines(logging.Formatter):
 
 class _SafeTimedLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        when = self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z")
+        when = dt.datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
         words = f"{when} {record.levelname.lower()} {record.name}: {super().format(record)}"
         return one_line(words, _LONGEST_IN_FILE)
 

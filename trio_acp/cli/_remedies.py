@@ -49,10 +49,6 @@ _UNUSABLE_STORE: Final = {"store", "store-foreign", "store-version"}
 
 def remedy_for(error: AcpError, step: str, backend: Backend) -> str:
     """Return what to do about the error that made a step fail."""
-    if isinstance(error, AuthenticationRequired):
-        offered = ", ".join(error.methods)
-        where = f"set auth_method in the configuration file (offered: {offered}), or " if offered else ""
-        return f"{where}log in with the agent's own command first"
     if isinstance(error, BackendUnavailable) and error.status is not None:
         return known_remedy(error) or "check the URL; the server's own log tells why"
     if error.detail == "no-such-program":
@@ -73,5 +69,8 @@ def in_words(error: AcpError) -> str:
 
 def known_remedy(error: AcpError) -> str | None:
     """Return what to do about an error as such, wherever it came up; None if that is not known."""
+    if isinstance(error, AuthenticationRequired):
+        where = "set auth_method in the configuration file, or " if error.methods else ""
+        return f"{where}log in with the agent's own command first"
     status = error.status if isinstance(error, BackendUnavailable) else None
     return _BY_DETAIL.get(error.detail) if status is None else _BY_STATUS.get(status)

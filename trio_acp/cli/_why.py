@@ -6,7 +6,7 @@ import re
 import ssl
 from typing import TYPE_CHECKING, Final
 
-from .._errors import AcpError, BackendUnavailable, InvalidOption
+from .._errors import AcpError, AuthenticationRequired, BackendUnavailable, InvalidOption
 from .._outcomes import Completed, Failed, Stopped, TimedOut
 from ..transports._url import parse_url
 from ._remedies import in_words, known_remedy
@@ -75,6 +75,8 @@ def why(error: AcpError, *, command: str | None, limits: Limits, timeout: float 
         return f"{error}: it wants a token, and the right one (--token-file)"
     if isinstance(error.__cause__, ssl.SSLCertVerificationError) and error.__cause__.verify_code in _UNKNOWN_AUTHORITY:
         return f"{error}; --ca-file names an authority to trust"
+    if isinstance(error, AuthenticationRequired):
+        return f"{error}; {known_remedy(error)}"
     if not isinstance(error, BackendUnavailable):
         return in_words(error)
     if command is None:

@@ -19,6 +19,7 @@ from .._errors import AcpError
 from .._limits import Limits, Settings
 from .._manager import open_session_manager
 from .._resolve import Ready
+from .._service import shielded
 from ..stores import SQLiteStore
 from ._ask import AskUser
 from ._backend import Backend, add_backend_options, find_backend
@@ -28,7 +29,7 @@ from ._chat_plain import LineReader, PlainFace, chat_in_lines
 from ._chat_session import MOST_WAITING, Chat
 from ._chat_terminal import NoteHandler, TerminalChat
 from ._chat_view import ChatView
-from ._exits import exit_code
+from ._exits import INTERRUPTED, exit_code
 from ._keys import KeyDecoder
 from ._line_editor import LineEditor
 from ._logging import log_to_stderr
@@ -69,7 +70,7 @@ def add_parser(commands: Commands) -> None:
         commands,
         "chat",
         chat,
-        usage='trio-acp chat (--url URL | --stdio "CMD ARG ...") [options]',
+        usage="trio-acp chat [options]",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
@@ -120,8 +121,10 @@ def chat(options: argparse.Namespace) -> int:
         explain=functools.partial(why, command=backend.command, limits=limits, timeout=None),
     )
     code = run(functools.partial(_run, job, _on_terminal if on_terminal else _in_lines))
+    if code == INTERRUPTED and not on_terminal:
+        job.complaint = f"interrupted; to go on: {job.resume(job.key)}"
     if job.complaint is not None:
-        complain(one_line(job.complaint, limit=1000))
+        complain(one_line(job.complaint, limit=1000), interrupted=code == INTERRUPTED)
     return code
 
 
@@ -250,11 +253,19 @@ async def _on_terminal(job: _Job, session: Session) -> int:
 
 
 async def _in_lines(job: _Job, session: Session) -> int:
+    """Chat.  If cancelled, a running turn is stopped within the manager's bounds, and the last line is ended."""
     face = PlainFace(Output.stdout(), Output.stderr(), job.explain)
     _introduce(face, session)
     chat = Chat(session, face, ChatLog(session.key), timeout=job.timeout)
     fd = os.open(os.devnull, os.O_RDONLY) if sys.stdin is None else sys.stdin.fileno()
-    return await chat_in_lines(LineReader(fd), face, chat, _commands(job, chat, face))
+    code = None
+    try:
+        code = await chat_in_lines(LineReader(fd), face, chat, _commands(job, chat, face))
+    finally:
+        if code is None:
+            with shielded(_LAST_LINE_SECONDS), suppress(BrokenPipeError):
+                await face.break_off()
+    return code
 
 
 def renderer_for(encoding: str) -> PlainRenderer:

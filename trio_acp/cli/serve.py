@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import functools
 import ipaddress
 import logging
@@ -107,7 +108,10 @@ async def _serve(doorkeeper: Doorkeeper, host: str, port: int) -> int:
     try:
         listeners = await trio.open_tcp_listeners(port, host=host)
     except OSError as error:
-        raise BackendUnavailable(f"cannot listen on {host} port {port}: {error.strerror}", detail="port") from error
+        words = f"cannot listen on {host} port {port}: {error.strerror}"
+        if error.errno == errno.EADDRINUSE:
+            words += "; another program listens there: stop it, or choose another --port"
+        raise BackendUnavailable(words, detail="port") from error
     # Clients are told to go once this has ended; they have their own deadlines for it.
     async with ServiceScope("serve") as nursery:
         nursery.start_soon(trio.serve_listeners, doorkeeper.serve, listeners)

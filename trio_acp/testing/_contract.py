@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, suppress
+import os
+import time
+import uuid
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 from unittest import SkipTest
@@ -10,6 +13,7 @@ from unittest import SkipTest
 import trio
 
 from .._errors import AcpError
+from .._procfs import all_processes, has_variable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -19,6 +23,8 @@ C = TypeVar("C", bound="Contract")
 
 
 NOTHING_IS_LEFT = "Once it is closed and left, none of its tasks and processes is there."
+_MARK = "TRIO_ACP_CONTRACT"
+_POLL_SECONDS = 0.01
 
 
 class LawBroken(AssertionError):
@@ -102,7 +108,8 @@ def law(async_fn: Callable[[C], Awaitable[None]]) -> Callable[[C], None]:
     def test(contract: C) -> None:
         __tracebackhide__ = True  # what is worth reading is the cause
         try:
-            trio.run(run, contract, clock=contract.clock())
+            with _no_descendants_left(contract.leaves):
+                trio.run(run, contract, clock=contract.clock())
         except Exception as error:  # noqa: BLE001 - whatever was raised, it is told with the law
             verdict, cause = _verdict(error, test.__doc__ or "")
             raise verdict from cause
@@ -192,6 +199,34 @@ def _tasks(excepted: set[trio.Nursery]) -> Iterator[trio.lowlevel.Task]:
 def _children() -> set[str]:
     """Return the ids of our child processes, as far as the system tells."""
     return {pid for task in Path("/proc/self/task").glob("*/children") for pid in _words(task)}
+
+
+@contextmanager
+def _no_descendants_left(patience: float) -> Iterator[None]:
+    """Fail if a process that was started within outlives the block, whoever its parent is by then.
+
+    They are known by a variable of their environment, so this sees those that
+    inherit it.  What has been killed may take the kernel up to `patience` seconds.
+
+    Raises:
+        LawBroken: one is left.
+    """
+    outer, value = os.environ.get(_MARK), uuid.uuid4().hex
+    os.environ[_MARK] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(_MARK)
+        if outer is not None:
+            os.environ[_MARK] = outer
+    end = time.monotonic() + patience
+    while (left := _marked(value)) and time.monotonic() < end:
+        time.sleep(_POLL_SECONDS)
+    demand(not left, f"processes are left at the end: {', '.join(left)}", NOTHING_IS_LEFT)
+
+
+def _marked(value: str) -> list[str]:
+    return [str(each.pid) for each in all_processes() if has_variable(each.pid, _MARK, value)]
 
 
 def _words(file: Path) -> list[str]:
