@@ -32,6 +32,7 @@ from trio_acp.cli._ask import PAUSE, AskUser
 from trio_acp.cli._chat_log import LARGEST, ChatLog
 from trio_acp.cli._chat_plain import LineReader
 from trio_acp.cli._chat_session import MOST_WAITING, Chat, Face
+from trio_acp.cli._why import ending
 from trio_acp.testing import FakeRuntime
 
 if TYPE_CHECKING:
@@ -244,6 +245,19 @@ async def test_a_chat_is_exported_as_a_recorded_session_is(tmp_path: Path) -> No
         recorded = await run_cli("sessions", "export", "p", "--format", form, env=env)
         times = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC|\"time\": [0-9.]+")
         assert times.sub("T", recorded.stdout.decode()) == times.sub("T", (tmp_path / name).read_text())
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        (Stopped(by="user", agent_stop_reason="cancelled"), "stopped"),
+        (Stopped(by="user"), "stopped; the agent has not answered, and may still be at work"),
+        (Stopped(by="agent", agent_stop_reason="cancelled"), "the agent stopped the turn"),
+    ],
+)
+def test_a_stop_that_the_agent_did_not_confirm_is_told_as_such(outcome: Stopped, words: str) -> None:
+    """Whoever reads that it stopped may go and touch its files."""
+    assert words == ending(outcome, str)
 
 
 # -- without a terminal -------------------------------------------------------

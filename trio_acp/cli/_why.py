@@ -46,8 +46,12 @@ def ending(outcome: Outcome, explain: Callable[[AcpError], str]) -> str:
             return ""
         case Completed(stop_reason=reason):
             return f"the agent ended with: {reason}"
-        case Stopped(by=by):
-            return "the agent stopped the turn" if by == "agent" else "stopped"
+        case Stopped(by="agent"):
+            return "the agent stopped the turn"
+        case Stopped(agent_stop_reason=None):
+            return "stopped; the agent has not answered, and may still be at work"
+        case Stopped():
+            return "stopped"
         case TimedOut(limits=limits):
             return f"the time was up after {limits.turn:g} s"
         case Failed(error=error):
