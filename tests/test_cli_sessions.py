@@ -75,7 +75,7 @@ def home(tmp_path: Path) -> Home:
 
 async def test_reading_makes_no_file(home: Home) -> None:
     """Where nothing was stored, the commands say so and leave no file."""
-    assert f"no sessions are stored in {home.store}\n" == await home.out("sessions", "list")
+    assert f"no sessions are stored in {home.store}: no file yet\n" == await home.out("sessions", "list")
     assert "" == await home.out("sessions", "list", "--format", "json")
     assert "no file yet" in await home.out("status")
     for command in (("sessions", "show"), ("sessions", "export"), ("sessions", "close"), ("status",)):
@@ -103,7 +103,7 @@ async def test_the_list_is_aligned_and_fits(home: Home) -> None:
     assert [True] * 4 == [len(line) <= 80 for line in lines]
     assert lines[1].endswith("deep/end")
     at = lines[0].index("STATE")
-    assert ["idle", "interrupted", "error"] == [
+    assert ["closed", "interrupted", "error"] == [
         lines[1][at:].split()[0],
         lines[2][at:].split()[0],
         lines[3][at - 2 :].split()[0],  # two characters take two columns each
@@ -172,6 +172,7 @@ async def test_closing_begins_anew_and_forgetting_deletes_all_but_the_audit(home
     """``close`` keeps the entry and the transcript; ``--forget`` keeps neither; the audit stays."""
     await home.prompt("permission A", "k", "--record")
     assert "closed: k\n" == await home.out("sessions", "close", "k", "--stdio", home.agent)
+    assert "closed" in (await home.out("sessions", "list")).splitlines()[1].split()
     assert "begins a conversation" in await home.out("sessions", "show", "k")
     assert "forgotten: k, with 1 recorded turn\n" == await home.out("sessions", "close", "k", "--forget")
     assert ([], []) == (home.query("SELECT * FROM sessions"), home.query("SELECT * FROM transcript"))

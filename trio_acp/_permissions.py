@@ -49,7 +49,8 @@ def verdict_of(answer: Any, policy: PermissionPolicy) -> Verdict:
     if verdict.decision in _DECISIONS and isinstance(verdict.rule, str):
         return verdict
     rule = f"{name} returned no decision"
-    _log.warning("%s; permission is denied: it returned %.200r", rule, answer)
+    decisions = " or ".join(map(repr, sorted(_DECISIONS)))
+    _log.warning("%s, which is %s; permission is denied: it returned %.200r", rule, decisions, answer)
     return Verdict(decision="deny", rule=rule)
 
 

@@ -102,7 +102,12 @@ async def tasks(path: Path, key: str | None = None) -> tuple[TaskRecord, ...]:
 
 
 def state_of(record: SessionRecord) -> str:
-    """Return a session's state; one whose owner died while it ran is interrupted, whoever will notice first."""
+    """Return a session's state; one whose owner died while it ran is interrupted, whoever will notice first.
+
+    One with nothing to resume is closed: the next prompt begins a conversation.
+    """
+    if record.state == "idle" and not (record.session_id or record.agent_session_id):
+        return "closed"
     return INTERRUPTED if record.state == "running" and is_left_behind(record, is_alive) else record.state
 
 

@@ -120,7 +120,7 @@ def store_lines(path: Path, records: Sequence[SessionRecord], tasks: Sequence[Ta
 
 def broken(records: Sequence[SessionRecord]) -> list[SessionRecord]:
     """Return the sessions whose last turn went wrong, the latest first."""
-    wrong = [record for record in records if state_of(record) not in {"idle", "running"}]
+    wrong = [record for record in records if state_of(record) not in {"idle", "running", "closed"}]
     return sorted(wrong, key=lambda record: -record.last_activity)
 
 

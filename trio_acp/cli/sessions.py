@@ -23,7 +23,7 @@ from ._options import Commands, add_command
 from ._output import Output, complain
 from ._signals import run
 from ._store import add_store_option, store_path
-from ._stored import in_time, recorded, session_value, stored_session, stored_sessions
+from ._stored import in_time, is_there, recorded, session_value, stored_session, stored_sessions
 from ._tables import screen_width
 from ._text import one_line
 from ._views import session_lines, session_table
@@ -150,7 +150,8 @@ async def _list(options: argparse.Namespace) -> int:
     elif records:
         text = "\n".join([*session_table(records, time.time(), screen_width()), ""])
     else:
-        text = f"no sessions are stored in {one_line(str(path))}\n"
+        there = "" if is_there(path) else ": no file yet"
+        text = f"no sessions are stored in {one_line(str(path))}{there}\n"
     await Output.stdout().write(text)
     return OK
 
