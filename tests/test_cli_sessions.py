@@ -111,7 +111,7 @@ async def test_the_list_is_aligned_and_fits(home: Home) -> None:
     assert "process 4194305, dead" in lines[2]
     assert f"process {os.getpid()} " in lines[3] + " "
     values = json_lines((await home.out("sessions", "list", "--format", "json")).encode())
-    assert ["idle", "interrupted", "error"] == [value["state"] for value in values]
+    assert ["closed", "interrupted", "error"] == [value["state"] for value in values]
     assert [None, False, True] == [value["owner"] and value["owner"]["alive"] for value in values]
 
 
