@@ -28,9 +28,14 @@ def page(results: Results, sizes: Sizes, title: str) -> str:
             if name == "Over WebSocket":
                 parts.append(_carried(results, max(sizes.growth)))
     if results.absent:
-        parts += ["## Not measured", "\n".join(f"- {name}: {why}" for name, why in results.absent.items())]
+        parts += ["## Not measured", "\n".join(f"- {name}: {_last_line(why)}" for name, why in results.absent.items())]
     parts += ["## Versions", "\n".join(f"- {name}: {about}" for name, about in results.about.items())]
     return "\n\n".join(parts) + "\n"
+
+
+def _last_line(why: str) -> str:
+    """Return what a traceback ends with; what stands before it names places on this machine."""
+    return why.strip().rpartition("\n")[2]
 
 
 def _targets(results: Results) -> str:
