@@ -116,7 +116,7 @@ async def test_a_policy_that_returns_no_decision_denies(
     rule = "Policy returned no decision"
     assert [("deny", rule)] == [(record.decision, record.rule) for record in await log.list()]
     [warning] = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert f"{rule}, which is 'allow' or 'deny'; permission is denied" in warning.getMessage()
+    assert f"{rule}, which is 'allow' or 'cancel' or 'deny'; permission is denied" in warning.getMessage()
     assert repr(answer) in warning.getMessage()
 
 
