@@ -128,6 +128,20 @@ def unstructure(value: attrs.AttrsInstance) -> dict[str, Any]:
     return message
 
 
+def written(params: attrs.AttrsInstance) -> str:
+    """Write the params of a request as `encode` would write what `unstructure` makes of them.
+
+    Raises:
+        InvalidMessage: they hold something that JSON cannot say.
+    """
+    if type(params) is schema.PromptRequest and len(params.prompt) == 1 and type(params.prompt[0]) is ev.TextContent:
+        # Nearly every turn's: by hand, at a quarter of the price.
+        session_id, text = _encoder.encode(params.session_id), _encoder.encode(params.prompt[0].text)
+        if text.isascii() and session_id.isascii():
+            return f'{{"sessionId":{session_id},"prompt":[{{"type":"text","text":{text}}}]}}'
+    return encode(unstructure(params))
+
+
 # -- updates ------------------------------------------------------------------
 
 

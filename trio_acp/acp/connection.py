@@ -18,7 +18,8 @@ import trio
 
 from .._errors import ConnectionLost, WireError
 from .._serving import serving
-from .codec import encode, unstructure
+from .chunks import read_chunk
+from .codec import encode, unstructure, written
 from .frame_log import LoggedTransport
 from .outbox import Outbox
 from .pending import Frame, PendingReply
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..abc import Transport
+    from .chunks import Chunk
     from .rpc import RequestId
 
 _log = logging.getLogger(__name__)
@@ -61,6 +63,9 @@ class Handler(Protocol):
 
     def on_update(self, session_id: str, update: object, size: int) -> bool:
         """Take a ``session/update`` of `size` bytes; False if nobody waits for it."""
+
+    def on_chunk(self, session_id: str, chunk: Chunk, size: int) -> bool:
+        """Take one that has been read already, as for `on_update`."""
 
     async def serve(self, request_id: RequestId, method: str, params: object) -> dict[str, Any]:
         """Answer one request; its task is cancelled if the agent takes the request back.
@@ -101,23 +106,25 @@ class Connection:
 
     # -- sending ----------------------------------------------------------------
 
-    async def wait_for_room(self, params: attrs.AttrsInstance) -> None:
+    async def wait_for_room(self, params: str) -> None:
         """Wait until a request with these params fits into the queue; a checkpoint only if it waits.
 
         Answers and notifications do not wait: they always fit.
         """
         if self._outbox:
-            await self._outbox.wait_for_room(len(encode(unstructure(params))), lambda: self.usable)
+            await self._outbox.wait_for_room(len(params), lambda: self.usable)
 
-    def request(self, method: str, params: attrs.AttrsInstance) -> PendingReply:
-        """Enqueue a request.
+    def request(self, method: str, params: str) -> PendingReply:
+        """Enqueue a request, whose params are `codec.written` already.
 
         Raises:
             ConnectionLost: the connection has ended; nothing was sent, so it is retryable.
         """
         pending = PendingReply(method, self._forget)
-        pending.id, message = self._peer.request(method, unstructure(params), pending)
-        pending.frame = self._enqueue(message)
+        pending.id = self._peer.request(method, pending)
+        pending.frame = self._outbox.put(
+            f'{{"jsonrpc":"2.0","id":{pending.id},"method":"{method}","params":{params}}}'
+        )
         return pending
 
     def notify(self, method: str, params: attrs.AttrsInstance) -> None:
@@ -166,8 +173,9 @@ class Connection:
             InvalidMessage: the answer has not the form of `cls`.
             ConnectionLost: the connection ended first.
         """
-        await self.wait_for_room(params)
-        pending = self.request(method, params)
+        text = written(params)
+        await self.wait_for_room(text)
+        pending = self.request(method, text)
         pending.on_answer = on_answer
         try:
             return await pending.wait(cls)
@@ -265,6 +273,11 @@ class Connection:
                     self._take(message)
 
     def _take(self, text: str) -> None:
+        if not self.ended.is_set() and (read := read_chunk(text)) is not None:
+            session_id, chunk = read
+            if not self._handler.on_chunk(session_id, chunk, len(text)):
+                self.count("update-outside-a-turn")
+            return
         arrived = self._peer.receive(text)
         if type(arrived) is NotificationArrived and arrived.method == "session/update":  # nearly all there is
             self._take_update(arrived.params, len(text))

@@ -27,7 +27,7 @@ from .._errors import (
 )
 from .._serving import serve
 from ..abc import Handle
-from .codec import structure
+from .codec import structure, written
 from .connection import Connection, RequestRefused
 from .desk import Desk, capabilities, serve_at_desk
 from .frame_log import logged
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .._records import ProcessGroup
     from ..abc import Dial, Transport
     from ..services import ClientServices
+    from .chunks import Chunk
     from .pending import PendingReply
     from .rpc import RequestId
     from .session import AgentSession
@@ -201,7 +202,7 @@ class Link:
         request = InitializeRequest(
             protocol_version=PROTOCOL_VERSION, client_capabilities=capabilities(self._services), client_info=ours
         )
-        agent = await self.connection.request("initialize", request).wait(InitializeResponse)
+        agent = await self.connection.request("initialize", written(request)).wait(InitializeResponse)
         if agent.protocol_version != PROTOCOL_VERSION:
             raise BackendUnavailable(
                 f"the agent speaks version {agent.protocol_version} of the protocol, not {PROTOCOL_VERSION}",
@@ -248,7 +249,7 @@ class Link:
         except InvalidMessage:
             return
         if self.connection.usable and opened not in self.sessions:
-            self.connection.request("session/close", CloseSessionRequest(session_id=opened))
+            self.connection.request("session/close", written(CloseSessionRequest(session_id=opened)))
 
     # -- what the agent sends of its own accord -------------------------------------
 
@@ -256,6 +257,11 @@ class Link:
         """Pass an update to its session; False if it has no running turn here."""
         session = self.sessions.get(session_id)
         return session is not None and session.on_update(update, size)
+
+    def on_chunk(self, session_id: str, chunk: Chunk, size: int) -> bool:
+        """Pass a chunk of text to its session; False if it has no running turn here."""
+        session = self.sessions.get(session_id)
+        return session is not None and session.deliver(chunk, size)
 
     async def serve(self, request_id: RequestId, method: str, params: object) -> dict[str, Any]:
         """Answer one request of the agent: see `connection.Handler`."""

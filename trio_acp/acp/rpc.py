@@ -142,8 +142,8 @@ class RpcPeer(Generic[T]):
 
     # -- ours ------------------------------------------------------------------
 
-    def request(self, method: str, params: dict[str, Any], token: T) -> tuple[int, dict[str, Any]]:
-        """Number a request and remember it; return its id and the message.
+    def request(self, method: str, token: T) -> int:
+        """Number a request and remember it; return its id, for the message.
 
         Raises:
             ConnectionLost: the connection is closing, closed or broken.
@@ -153,7 +153,7 @@ class RpcPeer(Generic[T]):
         request_id = self._next_id
         self._next_id += 1
         self._pending[request_id] = _Pending(method, token)
-        return request_id, {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
+        return request_id
 
     def notification(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """Return the message of a notification.

@@ -24,7 +24,7 @@ from .._permissions import choose_option, verdict_of
 from .._serving import serving
 from .._tool_calls import ToolCalls
 from ..abc import Done, PermissionRequest, Verdict
-from .codec import unstructure
+from .codec import unstructure, written
 from .schema import (
     CancelNotification,
     ErrorCode,
@@ -103,6 +103,10 @@ class AgentSession:
         return self._pending is not None and not self._pending.done
 
     @property
+    def _running(self) -> bool:
+        return self._sink is not None and self._pending is not None and self._pending.sent
+
+    @property
     def serves(self) -> tuple[str, str]:
         """The session's key and the id of its running turn, if any: for the log."""
         return self.key, "" if self._turn is None else self._turn.request_id
@@ -121,7 +125,7 @@ class AgentSession:
         self._pending = None
         self.desk.begin_turn()
         try:
-            prompt = PromptRequest(session_id=self.id, prompt=request.prompt)
+            prompt = written(PromptRequest(session_id=self.id, prompt=request.prompt))
             await self.connection.wait_for_room(prompt)
             if self._cancelled:
                 return Done(stop_reason="cancelled")
@@ -134,7 +138,7 @@ class AgentSession:
             self.unknown = error.rpc_code == ErrorCode.RESOURCE_NOT_FOUND
             raise
         finally:
-            if self._pending is not None:
+            if self.unanswered and self._pending is not None:
                 self._pending.withdraw(_never_sent())
             self._turn = self._sink = None
             self._tool_calls.clear()
@@ -156,9 +160,8 @@ class AgentSession:
 
     def on_update(self, raw: object, size: int) -> bool:
         """Turn an update into an event of the running turn; False if there is none, or its prompt is not sent yet."""
-        running = self._sink is not None and self._pending is not None and self._pending.sent
         # Between turns nobody reads, but what the session's options are now must be known for the next one.
-        if not running and self.on_replay is None and not _is_kept(raw):
+        if not (self._running or self.on_replay is not None or _is_kept(raw)):
             return False
         self._malformed = False
         event = read_update(raw, on_invalid=self._on_invalid)
@@ -166,10 +169,17 @@ class AgentSession:
             event = event.merged_into(self._tool_calls.get(event.id))
         if type(event) not in _MERE_TEXT:
             self._remember(event)
-        if running and self._sink is not None:
+        self.deliver(event, size)
+        return True
+
+    def deliver(self, event: Event, size: int) -> bool:
+        """Pass an event to the running turn; False if there is none, or its prompt is not sent yet."""
+        if self._running and self._sink is not None:
             self._sink.send(event, size)
         elif self.on_replay is not None:
             self.on_replay(event)
+        else:
+            return False
         return True
 
     def _remember(self, event: Event) -> None:
