@@ -14,6 +14,7 @@ import trio_acp
 from tests.acp_kit import connections, managed, prompts, received, session_with
 from trio_acp._errors import ConnectionLost
 from trio_acp.abc import Done, EnsureRequest, TurnRequest
+from trio_acp.acp.codec import written
 from trio_acp.acp.connection import Connection
 from trio_acp.acp.outbox import MAX_QUEUED
 from trio_acp.acp.schema import PromptRequest
@@ -23,6 +24,7 @@ from trio_acp.transports import memory_transport_pair
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from trio_acp.acp.chunks import Chunk
     from trio_acp.acp.rpc import RequestId
 
 pytestmark = pytest.mark.concurrency
@@ -37,14 +39,17 @@ class Answers:
     def on_update(self, session_id: str, update: object, size: int) -> bool:
         return False
 
+    def on_chunk(self, session_id: str, chunk: Chunk, size: int) -> bool:
+        return False
+
     async def serve(self, request_id: RequestId, method: str, params: object) -> dict[str, Any]:
         assert self._serve_one is not None
         result: dict[str, Any] = await self._serve_one(params)
         return result
 
 
-def big_prompt(size: int) -> PromptRequest:
-    return PromptRequest(session_id="s", prompt=(trio_acp.TextContent(text="x" * size),))
+def big_prompt(size: int) -> str:
+    return written(PromptRequest(session_id="s", prompt=(trio_acp.TextContent(text="x" * size),)))
 
 
 async def test_a_withdrawn_frame_takes_no_room(autojump_clock: trio.testing.MockClock) -> None:

@@ -57,7 +57,7 @@ LAYERS: Final = (
     ("wire and stores", ("acp.", "stores")),
     ("transports", ("transports",)),
     ("client services", ("services",)),
-    ("connection", ("acp.connection", "acp.outbox", "acp.pending", "acp.rpc")),
+    ("connection", ("acp.connection", "acp.outbox", "acp.pending", "acp.rpc", "acp.writer")),
     ("adapter", ("acp", "acp.desk", "acp.link", "acp.reopen", "acp.runtime", "acp.session")),
     (
         "policy",

@@ -10,9 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.acp_kit import session_with
-from trio_acp import UnknownUpdate
+from trio_acp import TextContent, UnknownUpdate
 from trio_acp._errors import InvalidMessage
-from trio_acp.acp import codec, updates
+from trio_acp.acp import codec, schema, updates
+from trio_acp.acp.chunks import read_chunk
+from trio_acp.acp.rpc import NotificationArrived, RpcPeer
 from trio_acp.testing import ScriptedAgent
 
 if TYPE_CHECKING:
@@ -143,6 +145,88 @@ async def test_a_kind_that_is_no_text_ends_nothing(autojump_clock: trio.testing.
         assert "on" == str(await session.prompt("say on"))
 
 
+TOKENS = st.sampled_from(
+    ["{", "}", "[", "]", ",", ":", '"', '"a"', "1", "-", ".", "e", "0", "true", "null", "\\", "\\u", "d8", "00", " "]
+)
+
+# -- chunks ---------------------------------------------------------------------
+
+
+def read_slowly(text: str) -> tuple[str, codec.Update] | None:
+    """Return the session's id and the event of a frame that is an update; None for any other."""
+    arrived = RpcPeer[None]().receive(text)
+    params = arrived.params if isinstance(arrived, NotificationArrived) else None
+    if not isinstance(params, dict) or not isinstance(session_id := params.get("sessionId"), str):
+        return None
+    return session_id, codec.structure_update(params.get("update"))
+
+
+FRAMES = objects(
+    jsonrpc=st.sampled_from(["2.0", "2.0", "2.0", "1.0", 2]),
+    method=st.sampled_from(["session/update", "session/update", "session/updates", None]),
+    params=st.one_of(
+        st.fixed_dictionaries(
+            {"sessionId": TEXT, "update": st.one_of(whole(), UPDATES, JUNK)}, optional={"_meta": JUNK}
+        ),
+        JUNK,
+    ),
+    id=JUNK,
+    result=JUNK,
+    error=JUNK,
+)
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> str:
+    """Draw a chunk's frame, perhaps with members that are wrong or too many, perhaps with something put in."""
+    block = {"type": "text", "text": draw(st.text(max_size=3))}
+    kind = draw(st.sampled_from([kind for kind in KINDS if kind.endswith("chunk")]))
+    update: dict[str, Any] = {"sessionUpdate": kind, "content": block}
+    frame: dict[str, Any] = {"jsonrpc": "2.0", "method": "session/update"}
+    frame["params"] = {"sessionId": "s", "update": update | draw(st.one_of(st.just({}), UPDATES))}
+    text = json.dumps(frame | draw(st.one_of(st.just({}), FRAMES)), ensure_ascii=draw(st.booleans()))
+    at = draw(st.integers(0, len(text)))
+    return text[:at] + draw(st.one_of(st.just(""), TOKENS)) + text[at + draw(st.integers(0, 1)) :]
+
+
+@given(frames())
+@example('{"jsonrpc":"2.0","method":"session/update","params":{"sessionId":"s"},"_chunk":0}')
+def test_a_chunk_in_one_go_is_what_the_rules_say(text: str) -> None:
+    """A frame that is read in one go has the session and the event that it has by the rules."""
+    read = read_chunk(text)
+    assert read is None or (read, repr(read)) == (slow := read_slowly(text), repr(slow))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in updates._READERS if kind.endswith("chunk")])
+@pytest.mark.parametrize("more", [{}, {"messageId": "m", "_meta": {"a": None}}])
+def test_a_chunk_in_order_is_read_in_one_go(kind: str, more: dict[str, Any]) -> None:
+    """Text of the agent, and of its thoughts, needs no rule, also with members that are ignored."""
+    update = {"sessionUpdate": kind, "content": {"type": "text", "text": "x"}} | more
+    frame = {"jsonrpc": "2.0", "method": "session/update", "params": {"sessionId": "s", "update": update}}
+    text = json.dumps(frame)
+    assert read_chunk(text) == read_slowly(text) is not None
+
+
+@pytest.mark.parametrize("more", [{"id": 1}, {"id": None}, {"result": {}}, {"error": {}}])
+def test_what_is_no_notification_is_no_chunk(more: dict[str, Any]) -> None:
+    """A request, or what brings an answer, is left to the rules, though the rest of it is a chunk."""
+    update = {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "x"}}
+    frame = {"jsonrpc": "2.0", "method": "session/update", "params": {"sessionId": "s", "update": update}}
+    assert read_chunk(json.dumps(frame | more)) is None
+
+
+# -- prompts --------------------------------------------------------------------
+
+
+@given(st.text(), st.text())
+@example("s", '"\\\n\x00\x7f\u2028')
+@example("\ud800", "x")
+def test_a_prompt_by_hand_is_what_the_rules_write(session_id: str, text: str) -> None:
+    """The params of a prompt of one text are the same JSON, whatever is in it."""
+    prompt = schema.PromptRequest(session_id=session_id, prompt=(TextContent(text=text),))
+    assert codec.encode(codec.unstructure(prompt)) == codec.written(prompt)
+
+
 # -- JSON -----------------------------------------------------------------------
 
 
@@ -195,9 +279,6 @@ def test_both_decoders_refuse_the_same(text: str, monkeypatch: pytest.MonkeyPatc
     assert said.pop().startswith("not readable as JSON")
 
 
-TOKENS = st.sampled_from(
-    ["{", "}", "[", "]", ",", ":", '"', '"a"', "1", "-", ".", "e", "0", "true", "null", "\\", "\\u", "d8", "00", " "]
-)
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False), st.text()),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)),

@@ -51,7 +51,7 @@ class Call(Generic[T]):
     error: Exception | None = None
     abandoned: bool = False
     left: bool = False
-    _done: trio.Event = attrs.field(factory=trio.Event)
+    _done: trio.Event | None = None  # once somebody waits
 
     @property
     def task_name(self) -> str:
@@ -64,6 +64,8 @@ class Call(Generic[T]):
         If cancelled, the call goes on.
         """
         if not self.finished:
+            if self._done is None:
+                self._done = trio.Event()
             with trio.move_on_at(deadline):
                 await self._done.wait()
         return self.finished
@@ -111,7 +113,8 @@ class Calls:
         finally:
             call.finished = True
             self._stragglers.discard(call)
-            call._done.set()
+            if call._done is not None:
+                call._done.set()
             on_end, call.on_end = call.on_end, None  # it refers to whoever has the call: no garbage in cycles
             if on_end is not None:
                 on_end()

@@ -19,6 +19,7 @@ another backend session: the handle is closed and the next operation reopens.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -167,7 +168,7 @@ async def reset_in_lane(ctx: Context, control: Control) -> RuntimeOptions | None
 
 
 async def _read(ctx: Context, control: Control, deadline: float, *, to_open: bool = False) -> SessionRecord | None:
-    late = StoreError(f"reading the metadata of {control.key!r} took too long", detail="store-timeout")
+    late = partial(StoreError, detail="store-timeout")
     return await known_record(ctx, control, deadline, late=late, to_open=to_open)
 
 

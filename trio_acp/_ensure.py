@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
@@ -19,6 +20,8 @@ from ._requests import GAVE_UP
 from .abc import EnsureRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._capacity import Slot
     from ._context import Context
     from ._records import Origin, SessionRecord
@@ -27,9 +30,16 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+SETUP_TIMED_OUT: Final = partial(TurnFailed, detail="setup-timeout")
+
 
 async def known_record(
-    ctx: Context, request: Request, deadline: float, *, late: AcpError, to_open: bool = False
+    ctx: Context,
+    request: Request,
+    deadline: float,
+    *,
+    late: Callable[[str], AcpError] = SETUP_TIMED_OUT,
+    to_open: bool = False,
 ) -> SessionRecord | None:
     """Return the record of a live session, or read that of a stored one, and claim it if it is `to_open`.
 
@@ -42,7 +52,7 @@ async def known_record(
         SessionMissing: there is no such session.
         SessionInUse: it is `to_open`, and another manager has it open.
         StoreError: its metadata cannot be read.
-        AcpError: `late`, if the clock showed `deadline` first.
+        AcpError: what `late` makes of the words for it, if the clock showed `deadline` first.
     """
     entry = ctx.cache.get(request.key)
     if entry is not None:
@@ -56,7 +66,7 @@ async def known_record(
     if request.stopping:
         return None
     if row is GAVE_UP:
-        raise late
+        raise late(f"reading the metadata of {request.key!r} took too long")
     if row is None:
         raise missing(request.key)
     return row

@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from ._ensure import ensure_runtime_handle, known_record
-from ._errors import TooManySessions, TurnFailed
+from ._errors import TooManySessions
 from ._identity import is_pending, resume_id, tells_more
 from ._refresh import ask, learn, listen, store_identity, tells_ids
 from ._serving import serve
@@ -101,8 +101,7 @@ async def _reconcile(ctx: Context, control: Control) -> bool | None:
     """
     limits = ctx.settings.limits
     deadline = trio.current_time() + limits.setup
-    late = TurnFailed(f"reading the metadata of {control.key!r} took too long", detail="setup-timeout")
-    record = await known_record(ctx, control, deadline, late=late, to_open=True)
+    record = await known_record(ctx, control, deadline, to_open=True)
     if record is None:
         return None
     if not _is_unconfirmed(record):  # not any more, that is

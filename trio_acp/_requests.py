@@ -50,7 +50,7 @@ class Request(ABC):
         self.key = key
         self.id = request_id
         self.settled = trio.Event()
-        self._poked = trio.Event()
+        self._poked: trio.Event | None = None  # once the actor waits
         self.on_stop: Callable[[], None] | None = None
 
     @property
@@ -60,7 +60,8 @@ class Request(ABC):
 
     def poke(self) -> None:
         """Wake the actor, if it waits for this request; if this is to stop, do what there is to do about it."""
-        self._poked.set()
+        if self._poked is not None:
+            self._poked.set()
         if self.on_stop is not None and self.stopping:
             self.on_stop()
 

@@ -202,8 +202,7 @@ async def _prepare(ctx: Context, turn: TurnState) -> None:
     setup_ends = trio.current_time() + turn.limits.setup
     try:
         deadline = min(turn.gate, setup_ends)
-        late = TurnFailed(f"reading the metadata of {turn.key!r} took too long", detail="setup-timeout")
-        record = turn.ephemeral_record or await known_record(ctx, turn, deadline, late=late, to_open=True)
+        record = turn.ephemeral_record or await known_record(ctx, turn, deadline, to_open=True)
         if record is None:
             return
         turn.adopt_timeout(timeout_of(record.options))

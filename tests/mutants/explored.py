@@ -85,11 +85,11 @@ HUNTS: Final[tuple[Hunt, ...]] = (
             "each update is taken in by a task of its own",
             "G7",
             "acp.connection:Connection._take",
-            "self._take_update(arrived.params, len(text))",
+            "self._take_chunk(*chunk, len(text))",
             (
                 "\n"
                 "            async def take() -> None:\n"
-                "                self._take_update(arrived.params, len(text))\n"
+                "                self._take_chunk(*chunk, len(text))\n"
                 "\n"
                 "            assert self._nursery is not None\n"
                 "            self._nursery.start_soon(take)"

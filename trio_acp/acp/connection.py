@@ -17,7 +17,6 @@ import attrs
 import trio
 
 from .._errors import ConnectionLost, WireError
-from .._serving import serving
 from .chunks import read_chunk
 from .codec import encode, unstructure, written
 from .frame_log import LoggedTransport
@@ -34,6 +33,7 @@ from .rpc import (
     RpcPeer,
 )
 from .schema import CancelRequestNotification, ErrorCode
+from .writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,10 +89,10 @@ class Connection:
         self.ended = trio.Event()
         self._transport = transport
         self._handler = handler
-        self._stall = stall
         self._peer: RpcPeer[PendingReply] = RpcPeer()
         # A frame that is logged is logged with the session it is about.
         self._outbox = Outbox(mixed=not isinstance(transport, LoggedTransport))
+        self._writer = Writer(self._outbox, transport, stall)
         self._serving: dict[RequestId, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -122,10 +122,18 @@ class Connection:
         """
         pending = PendingReply(method, self._forget)
         pending.id = self._peer.request(method, pending)
-        pending.frame = self._outbox.put(
-            f'{{"jsonrpc":"2.0","id":{pending.id},"method":"{method}","params":{params}}}'
-        )
+        pending.frame = self._outbox.put(f'{{"jsonrpc":"2.0","id":{pending.id},"method":"{method}","params":{params}}}')
         return pending
+
+    async def ask(self, method: str, params: attrs.AttrsInstance) -> PendingReply:
+        """Enqueue a request once there is room for it.  If cancelled, nothing happened.
+
+        Raises:
+            ConnectionLost: as for `request`.
+        """
+        text = written(params)
+        await self.wait_for_room(text)
+        return self.request(method, text)
 
     def notify(self, method: str, params: attrs.AttrsInstance) -> None:
         """Enqueue a notification; does nothing once the connection has ended."""
@@ -173,9 +181,7 @@ class Connection:
             InvalidMessage: the answer has not the form of `cls`.
             ConnectionLost: the connection ended first.
         """
-        text = written(params)
-        await self.wait_for_room(text)
-        pending = self.request(method, text)
+        pending = await self.ask(method, params)
         pending.on_answer = on_answer
         try:
             return await pending.wait(cls)
@@ -227,6 +233,7 @@ class Connection:
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(self._guard, self._read, name="trio_acp reader")
                 self._nursery.start_soon(self._guard, self._write, name="trio_acp writer")
+                self._nursery.start_soon(self._guard, self._writer.watch, name="trio_acp writer's watch")
                 await self.ended.wait()
                 self._nursery.cancel_scope.cancel(reason="the connection has ended")
         finally:
@@ -247,21 +254,13 @@ class Connection:
             self.break_(broken)
 
     async def _write(self) -> None:
-        while True:
-            frames = await self._outbox.take()
-            lost: ConnectionLost | None = None
-            with trio.move_on_after(self._stall) as scope, serving(*frames[0].served):
-                try:
-                    await self._transport.send_many([frame.text for frame in frames])
-                except ConnectionLost as error:
-                    lost = error
-            if lost is not None:
-                # The agent is gone, but what it said before may still be on its way to the reader.
-                with trio.move_on_after(LAST_WORDS):
-                    await self.ended.wait()
-                raise lost
-            if scope.cancelled_caught:
-                raise ConnectionLost(f"the agent read nothing for {self._stall:g} s", detail="write-stalled")
+        try:
+            await self._writer.write()
+        except ConnectionLost:
+            # The agent is gone, but what it said before may still be on its way to the reader.
+            with trio.move_on_after(LAST_WORDS):
+                await self.ended.wait()
+            raise
 
     async def _read(self) -> None:
         while True:
@@ -273,16 +272,12 @@ class Connection:
                     self._take(message)
 
     def _take(self, text: str) -> None:
-        if not self.ended.is_set() and (read := read_chunk(text)) is not None:
-            session_id, chunk = read
-            if not self._handler.on_chunk(session_id, chunk, len(text)):
-                self.count("update-outside-a-turn")
+        if not self.ended.is_set() and (chunk := read_chunk(text)) is not None:  # nearly all there is
+            self._take_chunk(*chunk, len(text))
             return
-        arrived = self._peer.receive(text)
-        if type(arrived) is NotificationArrived and arrived.method == "session/update":  # nearly all there is
-            self._take_update(arrived.params, len(text))
-            return
-        match arrived:
+        match self._peer.receive(text):
+            case NotificationArrived(method="session/update", params=params):
+                self._take_update(params, len(text))
             case ResponseArrived(token=pending, result=result):
                 pending.settle(result=result)
             case ErrorArrived(token=pending, error=error):
@@ -300,6 +295,10 @@ class Connection:
                 self._enqueue(answer)
             case Ignored(kind=kind):
                 self.count(kind)
+
+    def _take_chunk(self, session_id: str, chunk: Chunk, size: int) -> None:
+        if not self._handler.on_chunk(session_id, chunk, size):
+            self.count("update-outside-a-turn")
 
     def _take_update(self, params: object, size: int) -> None:
         if not isinstance(params, dict) or not isinstance(session_id := params.get("sessionId"), str):

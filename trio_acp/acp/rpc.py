@@ -2,8 +2,8 @@
 
 `RpcPeer` numbers our requests and remembers which are unanswered; it reads
 what arrives, says what it is, and remembers which of the other side's requests
-we still owe an answer.  It sends nothing: it *returns* messages.  All of it is
-synchronous, so nothing can come in between.
+we still owe an answer.  It sends nothing: it *returns* messages, and the numbers
+of requests.  All of it is synchronous, so nothing can come in between.
 
 What it guarantees:
 

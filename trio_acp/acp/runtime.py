@@ -14,7 +14,6 @@ from ..abc import Handle, RuntimeStatus
 from ..services import ClientServices
 from ..transports._checks import require_seconds
 from .attachments import check_offered
-from .codec import written
 from .link import AcpHandle, Link
 from .reopen import reopen
 from .schema import CloseSessionRequest, EmptyResponse, ErrorCode, NewSessionRequest, NewSessionResponse
@@ -232,10 +231,9 @@ class AcpRuntime(RuntimeControls):
             await session.desk.wait_closed()
             try:
                 if link.connection.usable and link.agent.agent_capabilities.session_capabilities.close:
-                    request = written(CloseSessionRequest(session_id=session.id))
-                    await link.connection.wait_for_room(request)
+                    asked = await link.connection.ask("session/close", CloseSessionRequest(session_id=session.id))
                     # Whoever gives up waiting does not take it back: nobody will ask again.
-                    await link.connection.request("session/close", request).wait(EmptyResponse)
+                    await asked.wait(EmptyResponse)
             except RequestFailed as error:
                 if error.rpc_code != ErrorCode.RESOURCE_NOT_FOUND:  # then it is closed already
                     raise

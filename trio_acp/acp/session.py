@@ -138,7 +138,7 @@ class AgentSession:
             self.unknown = error.rpc_code == ErrorCode.RESOURCE_NOT_FOUND
             raise
         finally:
-            if self.unanswered and self._pending is not None:
+            if self._pending is not None and not self._pending.done:
                 self._pending.withdraw(_never_sent())
             self._turn = self._sink = None
             self._tool_calls.clear()

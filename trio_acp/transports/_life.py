@@ -5,26 +5,48 @@ All of it is synchronous: a transport decides here and does its I/O elsewhere.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import trio
 
 from trio_acp._errors import ConnectionLost, InvalidMessage
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 CLOSED_HERE = "the connection was closed on this side"
 SEND_CANCELLED = "the connection was abandoned because a send was cancelled and may have sent a part"
 
 
+class Sole:
+    """One direction of a connection: a block in which there is one task at a time.
+
+    Raises:
+        trio.BusyResourceError: on entering it, another task is already there.
+    """
+
+    def __init__(self, use: Literal["send", "receive"]) -> None:
+        self._use = use
+        self._busy = False
+
+    def __enter__(self) -> None:
+        if self._busy:
+            raise trio.BusyResourceError(f"another task is already in {self._use}() of this transport")
+        self._busy = True
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._busy = False
+
+
 class Life:
-    """The end of one connection, and the rule that each direction has one user at a time."""
+    """The end of one connection, and the rule that each direction has one user at a time.
+
+    Attributes:
+        sending: To be entered by whoever sends.
+        receiving: To be entered by whoever receives.
+    """
 
     def __init__(self) -> None:
         self._end: tuple[str, str] | None = None
-        self._users: set[str] = set()
+        self.sending = Sole("send")
+        self.receiving = Sole("receive")
 
     @property
     def ended(self) -> bool:
@@ -58,21 +80,6 @@ class Life:
         if self._end is not None:
             await trio.lowlevel.checkpoint()
             raise self.lost()
-
-    @contextmanager
-    def sole(self, use: Literal["send", "receive"]) -> Iterator[None]:
-        """Refuse a second task in the same direction.
-
-        Raises:
-            trio.BusyResourceError: another task is already there.
-        """
-        if use in self._users:
-            raise trio.BusyResourceError(f"another task is already in {use}() of this transport")
-        self._users.add(use)
-        try:
-            yield
-        finally:
-            self._users.remove(use)
 
 
 def require_text(message: str) -> None:

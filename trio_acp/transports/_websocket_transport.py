@@ -65,7 +65,7 @@ class WebSocketTransport(Transport):
         """
         for message in messages:
             require_text(message)
-        with self._life.sole("send"):
+        with self._life.sending:
             await self._life.require()
             await self._send(messages)
 
@@ -84,7 +84,7 @@ class WebSocketTransport(Transport):
         return await self._receive(MAX_TAKEN)
 
     async def _receive(self, most: int) -> Sequence[str | bytes]:
-        with self._life.sole("receive"):
+        with self._life.receiving:
             await self._life.require()
             messages = await self._next(most)
             if messages is None:

@@ -50,7 +50,7 @@ class MemoryTransport(Transport):
         await self._put(message)
 
     async def _put(self, message: str | bytes) -> None:
-        with self._life.sole("send"):
+        with self._life.sending:
             await self._life.require()
             try:
                 await self._outgoing.send(message)
@@ -69,7 +69,7 @@ class MemoryTransport(Transport):
         Raises:
             ConnectionLost: the connection has ended, and everything sent before was received.
         """
-        with self._life.sole("receive"):
+        with self._life.receiving:
             await self._life.require()
             try:
                 return await self._incoming.receive()

@@ -43,7 +43,7 @@ _FORCE_SECONDS = 1.0
 async def _send_line(life: Life, stream: trio.abc.SendStream, message: str, gone: str) -> None:
     """Send one message as a line, with the laws of `Transport.send`; `gone` says that nobody reads any more."""
     require_text(message)
-    with life.sole("send"):
+    with life.sending:
         await life.require()
         try:
             await stream.send_all(frame(message))
@@ -113,7 +113,7 @@ class StdioTransport(Transport):
                 its last words) or the connection has ended otherwise.
             MessageTooLarge: a line exceeded the limit; the connection is gone.
         """
-        with self._life.sole("receive"):
+        with self._life.receiving:
             await self._life.require()
             try:
                 return await self._incoming.receive()
@@ -291,7 +291,7 @@ class LineTransport(Transport):
             ConnectionLost: the connection has ended.
             MessageTooLarge: a line exceeded the limit; the connection is gone.
         """
-        with self._life.sole("receive"):
+        with self._life.receiving:
             await self._life.require()
             await trio.lowlevel.checkpoint()
             try:

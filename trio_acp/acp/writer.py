@@ -1,0 +1,65 @@
+"""The one task that sends: it writes what is in the outbox, and the time of each write is bounded."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import trio
+
+from .._alarm import Alarm
+from .._errors import ConnectionLost
+from .._serving import serve
+
+if TYPE_CHECKING:
+    from ..abc import Transport
+    from .outbox import Outbox
+
+
+class Writer:
+    """Two tasks: one writes, one watches that it gets on.
+
+    A scope for each write would cost a tenth of a turn, and nearly all of them
+    end at once: so the watcher wakes when the first of them would be too late,
+    and looks at the one that is under way then.
+
+    Args:
+        outbox: What is to be written.
+        transport: Where to.
+        stall: Seconds after which a write that does not end has failed.
+    """
+
+    def __init__(self, outbox: Outbox, transport: Transport, stall: float) -> None:
+        self._outbox = outbox
+        self._transport = transport
+        self._stall = stall
+        self._too_late = math.inf  # when the write that is under way will have failed
+        self._alarm = Alarm(lambda: self._too_late, self._check)
+
+    async def write(self) -> None:
+        """Write, until it fails.  If cancelled, a frame may have been sent in part.
+
+        Raises:
+            ConnectionLost: the connection has ended.
+        """
+        while True:
+            frames = await self._outbox.take()
+            serve(*frames[0].served)
+            self._too_late = trio.current_time() + self._stall
+            self._alarm.not_after(self._too_late)
+            try:
+                await self._transport.send_many([frame.text for frame in frames])
+            finally:
+                self._too_late = math.inf
+
+    async def watch(self) -> None:
+        """Wait until a write takes too long.  If cancelled, nobody watches any more.
+
+        Raises:
+            ConnectionLost: it does; whoever gets this has to cancel it.
+        """
+        await self._alarm.run()
+
+    def _check(self) -> None:
+        if self._too_late <= trio.current_time():
+            raise ConnectionLost(f"the agent read nothing for {self._stall:g} s", detail="write-stalled")
