@@ -79,7 +79,7 @@ def are_due(row: SessionRecord, us: Owner, changes: Mapping[str, Any]) -> bool:
     stored later, or is given up although nobody did.
     """
     if row.owner is not None:
-        return row.owner == us
+        return row.owner is us or row.owner == us  # mostly it is the very same
     if changes.get("owner", us) is None:
         return False  # they were to free the row, and did
     return bool("last_activity" not in changes or row.last_activity <= changes["last_activity"])
@@ -87,7 +87,7 @@ def are_due(row: SessionRecord, us: Owner, changes: Mapping[str, Any]) -> bool:
 
 def opened(record: SessionRecord) -> dict[str, Any]:
     """Return what opening a session may have changed of its record."""
-    return {name: getattr(record, name) for name in ("identity", "cwd", "owner", "processes")}
+    return {"identity": record.identity, "cwd": record.cwd, "owner": record.owner, "processes": record.processes}
 
 
 def is_left_behind(row: SessionRecord, is_alive: Callable[[Owner], bool]) -> bool:
