@@ -97,6 +97,8 @@ def sides(peers: Peers, sizes: Sizes) -> list[Side]:
         script = (node, str(HERE / "wire" / "typescript.mjs"))
         found += _wire(TYPESCRIPT, script, sizes, str(peers.typescript))
     found += _wire(RAW, _module(sys.executable, "wire.raw"), sizes, stall=False)
+    if find_spec("websockets") and find_spec("msgspec"):
+        found += _wire(FLOOR, _module(sys.executable, "wire.floor"), sizes, stall=False)
     start = _module(sys.executable, "startup")
     found.append(Side(OURS, "Start", start, ("import trio_acp", USE)))
     found.append(Side("trio", "Start", start, ("import trio", "pass")))

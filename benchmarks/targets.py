@@ -118,5 +118,6 @@ TARGETS: Final = (
     _growth("update, fast engine", FAST, "wire_grow"),
     Target("idle session: memory", MEMORY, OURS, "idle_bytes", 2048, 1024, unit="B"),
     Target("idle session: tasks", MEMORY, OURS, "idle_tasks", 0, 0),
+    Target("import of trio_acp alone: processor", START, OURS, "import", 0.6, 0.4, SDK),
     Target("import of all that a client needs: processor", START, OURS, "import_used", 0.6, 0.4, SDK, "import"),
 )
