@@ -15,6 +15,7 @@ import trio
 import trio.testing
 
 from trio_acp import Limits, Settings, TextDelta, ToolCall, open_session_manager
+from trio_acp._tool_calls import MAX_TOOL_CALLS
 from trio_acp.abc import PermissionOption, PermissionRequest, Verdict
 from trio_acp.cli._ask import PAUSE, AskUser
 from trio_acp.cli._cells import width
@@ -281,3 +282,20 @@ def test_the_help_reads_well(columns: int) -> None:
     shown = " ".join(" ".join(row.split()) for row in rows)
     assert " ".join(f"{name} {meaning}" for name, meaning in words.items()).replace("\x1b", "\\u001b") == shown
     assert len(rows) == len(words) if columns == 79 else len(rows) < 24
+
+
+# -- tool calls ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["in_progress", "completed"])
+def test_an_agent_that_invents_tool_calls_does_not_fill_the_memory(status: str) -> None:
+    """However many there are in a turn, the view knows a bounded number, and each was shown or can be."""
+    view = ChatView(Output(None), lambda: (80, 24), PlainRenderer(colours=False), LineEditor(), AskUser(), str)
+    turn = view.turn
+    for number in range(3 * MAX_TOOL_CALLS):
+        turn.show(ToolCall(id=str(number), title=f"call {number}.", status=status))
+    assert MAX_TOOL_CALLS >= max(len(turn._tools), len(turn._done))
+    live = [call.title for call in turn._tools.values()]
+    assert [f"call {number}." for number in range(3 * MAX_TOOL_CALLS)] == [
+        row[row.index("call") :].split(".")[0] + "." for row in view.screen._staying if "call" in row
+    ] + live

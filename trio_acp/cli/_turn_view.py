@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .._events import ContentDelta, PermissionAnswered, Plan, TextDelta, Thought, ToolCall
 from .._outcomes import Failed, TimedOut
+from .._tool_calls import MAX_TOOL_CALLS
 from ._answers import DECIDED
 from ._why import ending
 
@@ -34,7 +35,7 @@ class TurnView:
         self._kind: type[TextDelta | Thought] | None = None
         self._last = ""  # what the rows above are: talk, or what was done
         self._tools: dict[str, ToolCall] = {}
-        self._done: set[str] = set()
+        self._done: dict[str, None] = {}  # in order
         self._plan: Plan | None = None
 
     def begin(self, prompt: str) -> None:
@@ -42,7 +43,7 @@ class TurnView:
         columns = self._screen.columns
         self._screen.add(["", *self._renderer.prompt(prompt, columns), ""])
         self._last = ""
-        self._tools, self._done, self._plan = {}, set(), None
+        self._tools, self._done, self._plan = {}, {}, None
 
     def show(self, event: Event) -> None:
         """Take an event of the turn."""
@@ -126,12 +127,20 @@ class TurnView:
         if call.id not in self._tools:
             self._end_stream()
         if call.status in _DONE:
-            self._tools.pop(call.id, None)
-            self._done.add(call.id)
-            columns = self._screen.columns
-            self.add([self._renderer.tool(call, columns), *self._renderer.diffs(call, columns)])
-        else:
-            self._tools[call.id] = call
+            self._finish(call)
+            return
+        if call.id not in self._tools and len(self._tools) >= MAX_TOOL_CALLS:
+            self._finish(self._tools[next(iter(self._tools))])
+        self._tools[call.id] = call
+
+    def _finish(self, call: ToolCall) -> None:
+        """Show a call for good; what is told of it later is not shown, unless very many came in between."""
+        self._tools.pop(call.id, None)
+        self._done[call.id] = None
+        if len(self._done) > MAX_TOOL_CALLS:
+            del self._done[next(iter(self._done))]
+        columns = self._screen.columns
+        self.add([self._renderer.tool(call, columns), *self._renderer.diffs(call, columns)])
 
     def _row(self, text: str, style: str) -> str:
         return self._renderer.style(style, self._renderer.line(text, self._screen.columns))
