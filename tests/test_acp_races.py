@@ -63,7 +63,7 @@ async def test_a_withdrawn_frame_takes_no_room(autojump_clock: trio.testing.Mock
         pending = connection.request("session/prompt", big_prompt(MAX_QUEUED))
         assert pending.withdraw(ConnectionLost("withdrawn"))
         with trio.fail_after(1):
-            await connection.wait_for_room(big_prompt(100))
+            await connection.wait_for_room(len(big_prompt(100)))
         assert "0 characters queued" in repr(connection)
         nursery.cancel_scope.cancel()
 

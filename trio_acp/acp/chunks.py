@@ -3,7 +3,8 @@
 The reference is what `RpcPeer.receive` and `codec.structure_update` make of a
 frame.  `read_chunk` either returns what these would, or None to leave it to
 them: for everything else, and wherever msgspec, of the extra ``fast``, is not
-installed.  A test holds both against each other for any frame.
+installed.  A test holds both against each other for any frame.  (In one thing
+it is more lenient: a number of thousands of digits that nobody reads.)
 
 Synchronous: nothing waits, so nothing can be cancelled.
 """

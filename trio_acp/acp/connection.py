@@ -106,13 +106,13 @@ class Connection:
 
     # -- sending ----------------------------------------------------------------
 
-    async def wait_for_room(self, params: str) -> None:
-        """Wait until a request with these params fits into the queue; a checkpoint only if it waits.
+    async def wait_for_room(self, size: int) -> None:
+        """Wait until so many characters more fit into the queue; a checkpoint only if it waits.
 
-        Answers and notifications do not wait: they always fit.
+        Answers and notifications need not wait: they always fit.
         """
         if self._outbox:
-            await self._outbox.wait_for_room(len(params), lambda: self.usable)
+            await self._outbox.wait_for_room(size, lambda: self.usable)
 
     def request(self, method: str, params: str) -> PendingReply:
         """Enqueue a request, whose params are `codec.written` already.
@@ -132,7 +132,7 @@ class Connection:
             ConnectionLost: as for `request`.
         """
         text = written(params)
-        await self.wait_for_room(text)
+        await self.wait_for_room(len(text))
         return self.request(method, text)
 
     def notify(self, method: str, params: attrs.AttrsInstance) -> None:

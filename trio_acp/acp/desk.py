@@ -27,7 +27,7 @@ from .._serving import serve
 from ..services import Refused
 from ..services.files import Files
 from ..services.terminals import Terminals
-from .codec import structure, unstructure, written
+from .codec import structure, unstructure
 from .connection import RequestRefused
 from .schema import ClientCapabilities, EmptyResponse, ErrorCode, FileSystemCapabilities
 from .service_schema import (
@@ -230,7 +230,7 @@ class Desk:
         assert self._files is not None
         answer = ReadTextFileResponse(content=await self._files.read(asked.path, line=asked.line, limit=asked.limit))
         # An agent that asks and asks, and reads nothing, does not fill our memory.
-        await self._connection.wait_for_room(written(answer))
+        await self._connection.wait_for_room(len(answer.content))
         return answer
 
     async def _write(self, asked: WriteTextFileRequest) -> EmptyResponse:
@@ -251,7 +251,7 @@ class Desk:
 
     async def _output(self, asked: TerminalRequest, terminal: Terminal) -> TerminalOutputResponse:
         # As for files; but here what is kept is only copied once there is room.
-        await self._connection.wait_for_room(written(asked))
+        await self._connection.wait_for_room(1)
         output, truncated = terminal.output()
         return TerminalOutputResponse(output=output, truncated=truncated, exit_status=_status(terminal))
 

@@ -126,7 +126,7 @@ class AgentSession:
         self.desk.begin_turn()
         try:
             prompt = written(PromptRequest(session_id=self.id, prompt=request.prompt))
-            await self.connection.wait_for_room(prompt)
+            await self.connection.wait_for_room(len(prompt))
             if self._cancelled:
                 return Done(stop_reason="cancelled")
             self._pending = self.connection.request("session/prompt", prompt)
