@@ -254,13 +254,11 @@ class Connection:
             self.break_(broken)
 
     async def _write(self) -> None:
-        try:
-            await self._writer.write()
-        except ConnectionLost:
-            # The agent is gone, but what it said before may still be on its way to the reader.
-            with trio.move_on_after(LAST_WORDS):
-                await self.ended.wait()
-            raise
+        lost = await self._writer.write()
+        # The agent is gone, but what it said before may still be on its way to the reader.
+        with trio.move_on_after(LAST_WORDS):
+            await self.ended.wait()
+        raise lost
 
     async def _read(self) -> None:
         while True:

@@ -36,12 +36,8 @@ class Writer:
         self._too_late = math.inf  # when the write that is under way will have failed
         self._alarm = Alarm(lambda: self._too_late, self._check)
 
-    async def write(self) -> None:
-        """Write, until it fails.  If cancelled, a frame may have been sent in part.
-
-        Raises:
-            ConnectionLost: the connection has ended.
-        """
+    async def write(self) -> ConnectionLost:
+        """Write until the connection has ended, and return why.  If cancelled, a frame may have been sent in part."""
         while True:
             frames = await self._outbox.take()
             serve(*frames[0].served)
@@ -49,6 +45,8 @@ class Writer:
             self._alarm.not_after(self._too_late)
             try:
                 await self._transport.send_many([frame.text for frame in frames])
+            except ConnectionLost as error:
+                return error
             finally:
                 self._too_late = math.inf
 
