@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Writer:
     """Two tasks: one writes, one watches that it gets on.
 
-    A scope for each write would cost a tenth of a turn, and nearly all of them
-    end at once: so the watcher wakes when the first of them would be too late,
-    and looks at the one that is under way then.
+    A scope for each write would cost as much as the write of a small frame, and
+    nearly all of them end at once: so the watcher wakes when the first would be
+    too late, and looks at the one that is under way then.
 
     Args:
         outbox: What is to be written.
