@@ -408,6 +408,26 @@ async def test_a_write_that_fails_ends_the_connection_though_nothing_more_arrive
     assert not pending.error.retryable
 
 
+async def test_each_write_has_the_whole_time(autojump_clock: trio.testing.MockClock) -> None:
+    """A write that stalls breaks the connection that long after its own beginning, whatever was written before."""
+    ours, theirs = memory_transport_pair(0)
+    connection = Connection(ours, Answers(), stall=30)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.run)
+        for slow in (0, 29, 29):
+            pending = connection.request("session/prompt", big_prompt(1))
+            await trio.sleep(slow)
+            await theirs.receive()
+        await trio.sleep(100)  # nothing is under way
+        assert connection.usable
+        began = trio.current_time()
+        pending = connection.request("session/prompt", big_prompt(1))
+        await pending.wait_done()
+        assert 30 == trio.current_time() - began
+    assert isinstance(pending.error, ConnectionLost)
+    assert ("write-stalled", False) == (pending.error.detail, pending.error.retryable)
+
+
 async def test_everybody_who_waits_for_a_connection_gets_an_error_of_his_own(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
