@@ -59,6 +59,8 @@ class Splitter:
                 at += len(part)
                 pieces.append(part)
                 continue
+            if not self._open:
+                at = self._cut_out(data, at, pieces)
             if end - at < 2:
                 self._head = data[at:]
                 break
@@ -71,18 +73,30 @@ class Splitter:
                 length = int.from_bytes(data[at + 2 : start])
             elif length >= _MASKED:  # from a server that is wrong, whatever follows
                 length = self._limit + 1
-            stop = start + length
-            if first == _PLAIN_TEXT and stop <= end and length <= self._limit and not self._open:
-                try:
-                    pieces.append(data[start:stop].decode())
-                    at = stop
-                    continue
-                except UnicodeDecodeError:
-                    pass
             if self._begins_something(first, length):
                 pieces.append(None)
-            self._given = stop - at
+            self._given = start + length - at
         return pieces
+
+    def _cut_out(self, data: bytes, at: int, pieces: list[str | bytes | None]) -> int:
+        """Cut out whole texts for as long as one follows the other; return where something else begins."""
+        end, limit = len(data), self._limit
+        while end - at >= 2 and data[at] == _PLAIN_TEXT:
+            length, start = data[at + 1], at + 2
+            if length >= _TWO_BYTES:
+                if length >= _MASKED:
+                    break
+                start += 2 if length == _TWO_BYTES else 8
+                length = int.from_bytes(data[at + 2 : start])  # of less, if not all of it is here: then nothing is
+            stop = start + length
+            if stop > end or length > limit:
+                break
+            try:
+                pieces.append(data[start:stop].decode())
+            except UnicodeDecodeError:
+                break
+            at = stop
+        return at
 
     def _begins_something(self, first: int, length: int) -> bool:
         opcode, final = first & 0x0F, bool(first & _FINAL)
