@@ -87,6 +87,7 @@ class Connection:
     def __init__(self, transport: Transport, handler: Handler, *, stall: float) -> None:
         self.ignored: Counter[str] = Counter()
         self.ended = trio.Event()
+        self._over = False  # the same, for the hottest path
         self._transport = transport
         self._handler = handler
         self._peer: RpcPeer[PendingReply] = RpcPeer()
@@ -219,6 +220,7 @@ class Connection:
             lost.retryable = not pending.sent
             pending.settle(error=lost)
         self._outbox.wake()
+        self._over = True
         self.ended.set()
 
     # -- tasks ------------------------------------------------------------------
@@ -270,14 +272,15 @@ class Connection:
                     self._take(message)
 
     def _take(self, text: str) -> None:
-        if not self.ended.is_set() and (chunk := read_chunk(text)) is not None:  # nearly all there is
-            self._take_chunk(*chunk, len(text))
+        if not self._over and (chunk := read_chunk(text)) is not None:  # nearly all there is
+            if not self._handler.on_chunk(*chunk, len(text)):
+                self.count("update-outside-a-turn")
             return
         match self._peer.receive(text):
-            case NotificationArrived(method="session/update", params=params):
-                self._take_update(params, len(text))
             case ResponseArrived(token=pending, result=result):
                 pending.settle(result=result)
+            case NotificationArrived(method="session/update", params=params):
+                self._take_update(params, len(text))
             case ErrorArrived(token=pending, error=error):
                 pending.settle(error=error)
             case RequestArrived() as arrived:

@@ -174,8 +174,9 @@ class AgentSession:
 
     def deliver(self, event: Event, size: int) -> bool:
         """Pass an event to the running turn; False if there is none, or its prompt is not sent yet."""
-        if self._running and self._sink is not None:
-            self._sink.send(event, size)
+        sink, pending = self._sink, self._pending
+        if sink is not None and pending is not None and pending.sent:
+            sink.send(event, size)
         elif self.on_replay is not None:
             self.on_replay(event)
         else:
