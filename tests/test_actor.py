@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.turn_kit import one_session, our_tasks
 from trio_acp import TurnFailed
-from trio_acp._actor import _serve_lane
+from trio_acp._actor import Actor
 from trio_acp._requests import Control
 from trio_acp.testing import FakeRuntime, Sleep
 
@@ -48,7 +48,7 @@ async def test_a_request_is_settled_however_its_actor_ends(autojump_clock: MockC
         control = Control("k", "1", forever)
         assert session._ctx.queue.admit("k", control)
         with trio.move_on_after(1) as scope:
-            await _serve_lane(session._ctx, "k")
+            await Actor(session._ctx, "k").serve()
         assert (True, 1) == (scope.cancelled_caught, trio.current_time())
         assert control.settled.is_set()
         assert isinstance(control.error, TurnFailed)

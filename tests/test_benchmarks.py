@@ -83,7 +83,7 @@ def test_where_the_time_goes_is_drawn(tmp_path: Path) -> None:
             below = [(left, wide) for row, left, wide in bars if row == y + ROW]
             assert y == base or any(left - 0.2 <= x and x + width <= left + wide + 0.2 for left, wide in below)
         titles = [title.text or "" for title in root.iterfind(".//{*}title")]
-        assert any(title.startswith("trio_acp._actor:_serve_lane: ") for title in titles)
+        assert any(title.startswith("trio_acp._actor:Actor.serve: ") for title in titles)
 
 
 def test_sizes_are_dumped_whole() -> None:

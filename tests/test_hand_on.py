@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
+import sys
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -26,11 +29,14 @@ from tests.turn_kit import (
     run_virtual,
 )
 from trio_acp import Failed, Settings, Stopped, TextDelta, TurnError, TurnFailed, TurnTimedOut
-from trio_acp._actor import _serve_lane
+from trio_acp._actor import Actor
+from trio_acp._turn_state import TurnState
 from trio_acp.abc import Done
 from trio_acp.testing import FakeRuntime, Hang, Raise, Sleep, Swallow
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from trio.testing import MockClock
 
     from trio_acp import Outcome, Turn
@@ -113,6 +119,42 @@ def test_ctrl_c_in_the_step_of_an_admission_finds_the_turn_entered() -> None:
     assert [Stopped(by="left", agent_stop_reason="cancelled")] == outcomes
 
 
+def test_ctrl_c_while_an_event_is_waited_for_comes_alone() -> None:
+    """Whichever line of the waiting or of the waking the signal comes in: the turn is left, and nothing breaks."""
+    lines = 0
+    codes = {inspect.unwrap(f).__code__ for f in (TurnState.next_event, TurnState._tell_consumer)}
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        if frame.f_code not in codes:
+            return None
+        if event == "line":
+            lines -= 1
+            if lines == 0:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    async def main() -> None:
+        runtime = FakeRuntime([Sleep(1), TextDelta("a"), Sleep(1), TextDelta("b")])
+        async with one_session(runtime) as (_manager, session), session.turn("x") as turn:
+            async for _ in turn:
+                pass
+
+    def pressed_at(line: int) -> bool:
+        nonlocal lines
+        lines, before = line, sys.gettrace()
+        sys.settrace(trace)
+        try:
+            run_virtual(main)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    assert 20 < next(line for line in count(1) if not pressed_at(line))
+
+
 class Loud(FakeRuntime):
     """Says more than its consumer can take, once it is cancelled."""
 
@@ -132,7 +174,7 @@ async def test_an_actor_has_no_say_in_a_turn_that_it_has_handed_on(autojump_cloc
         turn = session.turn("x")
         assert session._ctx.queue.admit("k", turn._state)
         with trio.move_on_after(1) as scope:
-            await _serve_lane(session._ctx, "k")
+            await Actor(session._ctx, "k").serve()
         assert (True, 1) == (scope.cancelled_caught, trio.current_time())
         await turn._state.settled.wait()
         assert isinstance(turn.outcome, Failed)

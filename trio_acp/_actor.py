@@ -70,7 +70,6 @@ if TYPE_CHECKING:
     from ._calls import Call
     from ._context import Context
     from ._requests import Request
-    from ._turn import HandOn
     from .abc import Done
 
 _log = logging.getLogger(__name__)
@@ -99,57 +98,60 @@ class _Ending:
     call: Call[Done]
 
 
-@trio.lowlevel.enable_ki_protection
-async def _serve_lane(ctx: Context, key: str, ending: _Ending | None = None) -> None:
-    task = trio.lowlevel.current_task()
-    ours = True  # the lane, until it is handed on, whatever comes out of the adapter that keeps this task then
+@attrs.define(eq=False)
+class Actor:
+    """The task that has a lane; `ours` until it is handed on, whatever comes out of the adapter that keeps it then."""
 
-    def hand_on(turn: TurnState, entry: CacheEntry, call: Call[Done]) -> None:
-        nonlocal ours
-        ours = False
-        task.name = call.task_name  # for whoever asks what does not end
+    ctx: Context
+    key: str
+    ours: bool = True
+    task: trio.lowlevel.Task = attrs.field(init=False)
+
+    @trio.lowlevel.enable_ki_protection
+    async def serve(self, ending: _Ending | None = None) -> None:
+        """Serve the lane until nothing waits, or another task has it."""
+        ctx, key, self.task = self.ctx, self.key, trio.lowlevel.current_task()
+        while (request := ctx.queue.take(key) if ending is None else ending.turn) is not None:
+            serve(key, request.id if isinstance(request, TurnState) else "")
+            try:
+                if isinstance(request, Control):
+                    await _run_control(ctx, request)
+                elif isinstance(request, TurnState):
+                    if ending is not None:
+                        await end_turn(ctx, request, ending.entry, ending.call)
+                    else:
+                        await run_turn(ctx, request, self._hand_on)
+                    if self.ours and (rest := after_turn(ctx, request)) is not None:
+                        ctx.queue.follow(key, rest)
+                        await _run_control(ctx, rest)
+            except Exception as error:  # noqa: BLE001 - our fault, or an adapter's: this request pays, nobody else
+                _log.exception("the actor of %s failed", key)
+                if self.ours:
+                    _fail(ctx, request, error)
+            finally:
+                if self.ours and not request.settled.is_set():
+                    _fail(ctx, request, None)
+            if not self.ours:
+                return
+            ending = None
+            await store_opening(ctx, request)
+            await release_if_closed(ctx, request)
+            ctx.capacity.let_go(key)
+            ctx.trace("released", request)
+            if ctx.queue.waiting(key):
+                await trio.lowlevel.cancel_shielded_checkpoint()  # neither adapter nor store need have had any
+        ctx.evictor.lane_released(key)
+        ctx.gone(key)  # a handle went while all there was in the lane was withdrawn before it was taken
+
+    def _hand_on(self, turn: TurnState, entry: CacheEntry, call: Call[Done]) -> None:
+        self.ours = False
+        self.task.name = call.task_name  # for whoever asks what does not end
         # Not in the context of whoever stopped the turn: a lane stays in that of the admission that found it idle.
-        task.context.copy().run(_start, ctx, key, _Ending(turn, entry, call))
-
-    while (request := ctx.queue.take(key) if ending is None else ending.turn) is not None:
-        serve(key, request.id if isinstance(request, TurnState) else "")
-        try:
-            await _serve(ctx, request, ending, hand_on)
-        except Exception as error:  # noqa: BLE001 - our fault, or an adapter's: this request pays, nobody else
-            _log.exception("the actor of %s failed", key)
-            if ours:
-                _fail(ctx, request, error)
-        finally:
-            if ours and not request.settled.is_set():
-                _fail(ctx, request, None)
-        if not ours:
-            return
-        ending = None
-        await store_opening(ctx, request)
-        await release_if_closed(ctx, request)
-        ctx.capacity.let_go(key)
-        ctx.trace("released", request)
-        if ctx.queue.waiting(key):
-            await trio.lowlevel.cancel_shielded_checkpoint()  # neither adapter nor store need have had any
-    ctx.evictor.lane_released(key)
-    ctx.gone(key)  # a handle went while all there was in the lane was withdrawn before it was taken
-
-
-async def _serve(ctx: Context, request: Request, ending: _Ending | None, hand_on: HandOn) -> None:
-    if isinstance(request, TurnState):
-        if ending is not None:
-            await end_turn(ctx, request, ending.entry, ending.call)
-        elif not await run_turn(ctx, request, hand_on):
-            return
-        if (rest := after_turn(ctx, request)) is not None:
-            ctx.queue.follow(request.key, rest)
-            await _run_control(ctx, rest)
-    elif isinstance(request, Control):
-        await _run_control(ctx, request)
+        self.task.context.copy().run(_start, self.ctx, self.key, _Ending(turn, entry, call))
 
 
 def _start(ctx: Context, key: str, ending: _Ending | None = None) -> None:
-    ctx.nursery.start_soon(_serve_lane, ctx, key, ending, name=f"trio_acp actor {key}")
+    ctx.nursery.start_soon(Actor(ctx, key).serve, ending, name=f"trio_acp actor {key}")
 
 
 async def _run_control(ctx: Context, control: Control) -> None:

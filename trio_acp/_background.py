@@ -193,10 +193,10 @@ class BackgroundTask:
 
 
 async def begin_task(ctx: Context, turn: TurnState, record: SessionRecord, deadline: float) -> None:
-    """Give a turn a task, once, if its session works for another one.
+    """Give a turn a task, once; its session works for another one.
 
     If cancelled, the turn has its task, which may be in the ledger.
     """
-    if ctx.book is not None and record.requester is not None and turn.mode == "prompt" and turn.background is None:
+    if ctx.book is not None and turn.mode == "prompt" and turn.background is None:
         turn.background = BackgroundTask(ctx, ctx.book, turn, record)
         await turn.background.begin(turn, deadline)

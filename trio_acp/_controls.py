@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 
 async def apply_controls(ctx: Context, request: Request, entry: CacheEntry, deadline: float) -> None:
-    """Tell the backend the session's options, unless it was told the same before, within `controls` seconds.
+    """Tell the backend the session's options, unless it knows them as they are, within `controls` seconds.
 
     If the request is to stop, it returns at once, and what was told is not known.
 
@@ -65,8 +65,6 @@ async def apply_controls(ctx: Context, request: Request, entry: CacheEntry, dead
         AcpError: the runtime's own error.
     """
     stored = entry.record.options
-    if entry.applied is stored:
-        return
     deadline = min(deadline, trio.current_time() + ctx.settings.limits.controls)
     options = normalise(stored)
     wanted = signature(options)

@@ -107,7 +107,8 @@ async def ensure_runtime_handle(
     if entry is not None:
         if entry.suspect and runtime.is_quiet(entry.handle):
             entry.suspect = False
-        if not entry.suspect and runtime.is_alive(entry.handle) and await is_well(ctx, request, entry, deadline):
+        usable = not entry.suspect and runtime.is_alive(entry.handle)
+        if usable and (not entry.doubtful or await is_well(ctx, request, entry, deadline)):
             return entry
         if request.stopping:
             return None

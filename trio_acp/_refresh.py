@@ -57,14 +57,14 @@ def is_unavailable(status: RuntimeStatus | None) -> bool:
 
 
 async def is_well(ctx: Context, request: Request, entry: CacheEntry, deadline: float) -> bool:
-    """Whether a handle can be used: if it is doubtful, ask the runtime, within ``probe`` seconds.
+    """Whether a doubtful handle can be used: ask the runtime, within ``probe`` seconds.
 
     If the request is to stop, or cancelled, the question is given up and the handle stays doubtful.
 
     Args:
         deadline: When to give up, on Trio's clock, if that is sooner.
     """
-    if not entry.doubtful or request.stopping:
+    if request.stopping:
         return True
     call = await ask(ctx, request, entry, min(deadline, trio.current_time() + ctx.settings.limits.probe))
     well = call.ok and not is_unavailable(call.value)

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
+import attrs
 import trio
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Ending(Protocol):
         """Whether it has ended."""
 
 
+@attrs.define(eq=False)
 class Request(ABC):
     """Something a session was asked to do; it waits in the session's lane.
 
@@ -46,12 +48,11 @@ class Request(ABC):
             own code runs, or give the lane to another task.
     """
 
-    def __init__(self, key: str, request_id: str) -> None:
-        self.key = key
-        self.id = request_id
-        self.settled = trio.Event()
-        self._poked: trio.Event | None = None  # once the actor waits
-        self.on_stop: Callable[[], None] | None = None
+    key: str
+    id: str
+    settled: trio.Event = attrs.field(factory=trio.Event, init=False)
+    on_stop: Callable[[], None] | None = attrs.field(default=None, init=False)
+    _poked: trio.Event | None = attrs.field(default=None, init=False)  # once the actor waits
 
     @property
     @abstractmethod
@@ -91,6 +92,7 @@ class Request(ABC):
         return GAVE_UP
 
 
+@attrs.define(eq=False)
 class Control(Request):
     """An operation other than a turn: it has one result and can be told to stop.
 
@@ -102,23 +104,13 @@ class Control(Request):
         error: What it raised.
     """
 
-    def __init__(
-        self,
-        key: str,
-        request_id: str,
-        run: Callable[[Control], Awaitable[Any]],
-        *,
-        internal: bool = False,
-        gives_way: bool = False,
-    ) -> None:
-        super().__init__(key, request_id)
-        self.run = run
-        self.internal = internal
-        self.gives_way = gives_way
-        self.result: Any = None
-        self.error: Exception | None = None
-        self._stopping = False
-        self._stopped_by: Exception | None = None
+    run: Callable[[Control], Awaitable[Any]]
+    internal: bool = attrs.field(default=False, kw_only=True)
+    gives_way: bool = attrs.field(default=False, kw_only=True)
+    result: Any = attrs.field(default=None, init=False)
+    error: Exception | None = attrs.field(default=None, init=False)
+    _stopping: bool = attrs.field(default=False, init=False)
+    _stopped_by: Exception | None = attrs.field(default=None, init=False)
 
     @property
     def stopping(self) -> bool:

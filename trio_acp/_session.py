@@ -257,13 +257,13 @@ class Session(SessionControls):
             except InvalidOption as error:
                 raise InvalidOption(f"timeout: {error}", detail="invalid-timeout") from error
         return TurnState(
-            self.key,
-            token_hex(16),
+            key=self.key,
+            id=token_hex(16),
             prompt=(TextContent(text=text), *check_attachments(attachments)),
             mode=mode,
             limits=limits,
             max_buffered=settings.max_buffered,
-            record=self._record,
+            ephemeral_record=self._record,
             collect_only=collect_only,
             own_timeout=timeout is not None,
         )

@@ -80,6 +80,7 @@ that a store write abandoned at its deadline did not happen.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
@@ -112,12 +113,8 @@ HandOn: TypeAlias = "Callable[[TurnState, CacheEntry, Call[Done]], None]"
 """Starts another task, which has the lane from now on and begins with `end_turn`."""
 
 
-async def run_turn(ctx: Context, turn: TurnState, hand_on: HandOn) -> bool:
-    """Run one turn from the head of its queue to its outcome; the lane is ours meanwhile.
-
-    Returns:
-        False if the lane was handed on: this task is to do nothing more.
-    """
+async def run_turn(ctx: Context, turn: TurnState, hand_on: HandOn) -> None:
+    """Run one turn from the head of its queue to its outcome, or until the lane was handed on; it is ours meanwhile."""
     turn.started = trio.current_time()
     turn.enter(Phase.PREPARING)
     ctx.counters.dequeued()
@@ -125,7 +122,7 @@ async def run_turn(ctx: Context, turn: TurnState, hand_on: HandOn) -> bool:
     ctx.recorder.begin(turn, ctx.wall_clock)
     entry, call = await _attempt(ctx, turn, hand_on)
     if call is not None and call.left:
-        return False
+        return
     if _may_retry(turn, entry):
         if _is_lost(turn, entry):
             # Not written: the next write of this session is, with the new ids.
@@ -140,9 +137,8 @@ async def run_turn(ctx: Context, turn: TurnState, hand_on: HandOn) -> bool:
         ctx.trace("retried", turn)
         entry, call = await _attempt(ctx, turn, hand_on)
         if call is not None and call.left:
-            return False
+            return
     await end_turn(ctx, turn, entry, call)
-    return True
 
 
 async def end_turn(ctx: Context, turn: TurnState, entry: CacheEntry | None, call: Call[Done] | None) -> None:
@@ -191,7 +187,15 @@ async def _attempt(ctx: Context, turn: TurnState, hand_on: HandOn) -> tuple[Cach
     turn.check_gate(trio.current_time())
     if entry is None or turn.stopping:
         return entry, None
-    return entry, await _submit(ctx, turn, entry, hand_on)
+    call = _submit(ctx, turn, entry, hand_on)  # should anything else decide the turn, the lane is not ours any more
+    request = TurnRequest(
+        handle=entry.handle, prompt=turn.prompt, mode=turn.mode, request_id=turn.id, permissions=ctx.permissions
+    )
+    await ctx.calls.run(call, ctx.runtime(entry.record.agent).run_turn, request, turn)
+    if not call.left:
+        ctx.gates.forget(turn)
+        turn.on_stop = None
+    return entry, call
 
 
 # -- preparing ----------------------------------------------------------------
@@ -207,11 +211,13 @@ async def _prepare(ctx: Context, turn: TurnState) -> None:
             return
         turn.adopt_timeout(timeout_of(record.options))
         deadline = min(turn.gate, setup_ends)  # the gate may have moved
-        await begin_task(ctx, turn, record, deadline)
+        if record.requester is not None:
+            await begin_task(ctx, turn, record, deadline)
         entry = await ensure_runtime_handle(ctx, turn, record, deadline, cleanup=turn.limits.cleanup)
         if entry is None:
             return
-        await apply_controls(ctx, turn, entry, deadline)
+        if entry.applied is not entry.record.options:  # nearly always it is
+            await apply_controls(ctx, turn, entry, deadline)
     except TurnFailed as error:
         if error.detail in {"setup-timeout", "controls-timeout"} and turn.check_gate(trio.current_time()):
             return
@@ -232,33 +238,24 @@ def _running(ctx: Context, record: SessionRecord) -> dict[str, Any]:
 # -- running ------------------------------------------------------------------
 
 
-async def _submit(ctx: Context, turn: TurnState, entry: CacheEntry, hand_on: HandOn) -> Call[Done]:
-    """Run the adapter's turn; should anything else decide the turn, the lane is not ours any more on return."""
-    request = TurnRequest(
-        handle=entry.handle, prompt=turn.prompt, mode=turn.mode, request_id=turn.id, permissions=ctx.permissions
-    )
-
-    def ended() -> None:
-        turn.ended(call, trio.current_time())
-
-    def stopped() -> None:
-        if not call.finished:
-            call.left = True
-            ctx.gates.forget(turn)
-            turn.on_stop = None
-            hand_on(turn, entry, call)
-
-    call: Call[Done] = Call(name="run_turn", on_end=ended)
+def _submit(ctx: Context, turn: TurnState, entry: CacheEntry, hand_on: HandOn) -> Call[Done]:
+    """Return the call of the adapter's turn, to be made at once."""
+    call: Call[Done] = Call(name="run_turn")
+    call.on_end = partial(turn.ended, call)
     turn.enter(Phase.RUNNING)
     turn.submitted = True
-    turn.on_stop = stopped  # before anybody hears of it
+    turn.on_stop = partial(_stopped, ctx, turn, entry, call, hand_on)  # before anybody hears of it
     ctx.gates.watch(turn)
     ctx.trace("submitted", turn)
-    await ctx.calls.run(call, ctx.runtime(entry.record.agent).run_turn, request, turn)
-    if not call.left:
+    return call
+
+
+def _stopped(ctx: Context, turn: TurnState, entry: CacheEntry, call: Call[Done], hand_on: HandOn) -> None:
+    if not call.finished:
+        call.left = True
         ctx.gates.forget(turn)
         turn.on_stop = None
-    return call
+        hand_on(turn, entry, call)
 
 
 # -- cleaning -----------------------------------------------------------------

@@ -78,56 +78,43 @@ _SHELL: Final = 64
 """Characters that an event is taken for besides its text, if its adapter does not say how large it is."""
 
 
+@attrs.define(eq=False, kw_only=True)
 class TurnState(Request):
     """One turn: its log, its events, its outcome.  Also the `abc.EventSink` of its adapter.
 
     The turn's caller, its actor and its adapter share it; each method is one atomic step.
     """
 
-    def __init__(
-        self,
-        key: str,
-        request_id: str,
-        *,
-        prompt: tuple[ContentBlock, ...],
-        limits: Limits,
-        max_buffered: int,
-        record: SessionRecord | None = None,
-        collect_only: bool = False,
-        own_timeout: bool = False,
-        mode: PromptMode = "prompt",
-    ) -> None:
-        super().__init__(key, request_id)
-        self.prompt = prompt
-        self.mode = mode
-        self.limits = limits
-        self.ephemeral_record = record
-        self.phase = Phase.QUEUED
-        self.started: float | None = None
-        self.marked = False  # whether the stored state may say `running`
-        self.background: BackgroundTask | None = None
-        self.record: TurnRecord | None = None
-        self.submitted = False
-        self.saw_event = False
-        self.log: list[Cause] = []
-        self.outcome: Outcome | None = None
-        self.failure: AcpError | None = None
-        self.agent_stop_reason: str | None = None
-        self.owner_task: trio.lowlevel.Task | None = None
-        self.on_cause: Callable[[Cause], None] | None = None
-        self.on_first_event: Callable[[], None] | None = None
-        self.on_event: Callable[[Event], None] | None = None
-        self._max_buffered = max_buffered
-        self._collect_only = collect_only
-        self._own_timeout = own_timeout
-        self._gate_open = True
-        self._events: deque[Event] = deque()
-        self._sizes: deque[int] = deque()  # beside them: a pair for each would be work for the garbage collector
-        self._buffered = 0
-        self._news: trio.Event | None = None
-        self._texts: list[str] = []
-        self._tool_calls = ToolCalls()
-        self._usage: Usage | None = None
+    prompt: tuple[ContentBlock, ...]
+    limits: Limits
+    _max_buffered: int
+    ephemeral_record: SessionRecord | None = None
+    mode: PromptMode = "prompt"
+    _collect_only: bool = False
+    _own_timeout: bool = False
+    phase: Phase = attrs.field(default=Phase.QUEUED, init=False)
+    started: float | None = attrs.field(default=None, init=False)
+    marked: bool = attrs.field(default=False, init=False)  # whether the stored state may say `running`
+    background: BackgroundTask | None = attrs.field(default=None, init=False)
+    record: TurnRecord | None = attrs.field(default=None, init=False)
+    submitted: bool = attrs.field(default=False, init=False)
+    saw_event: bool = attrs.field(default=False, init=False)
+    log: list[Cause] = attrs.field(factory=list, init=False)
+    outcome: Outcome | None = attrs.field(default=None, init=False)
+    failure: AcpError | None = attrs.field(default=None, init=False)
+    agent_stop_reason: str | None = attrs.field(default=None, init=False)
+    owner_task: trio.lowlevel.Task | None = attrs.field(default=None, init=False)
+    on_cause: Callable[[Cause], None] | None = attrs.field(default=None, init=False)
+    on_first_event: Callable[[], None] | None = attrs.field(default=None, init=False)
+    on_event: Callable[[Event], None] | None = attrs.field(default=None, init=False)
+    _gate_open: bool = attrs.field(default=True, init=False)
+    _events: deque[Event] = attrs.field(factory=deque, init=False)
+    _sizes: deque[int] = attrs.field(factory=deque, init=False)
+    _buffered: int = attrs.field(default=0, init=False)
+    _consumer: trio.lowlevel.Task | None = attrs.field(default=None, init=False)
+    _texts: list[str] = attrs.field(factory=list, init=False)
+    _tool_calls: ToolCalls = attrs.field(factory=ToolCalls, init=False)
+    _usage: Usage | None = attrs.field(default=None, init=False)
 
     def __repr__(self) -> str:
         return f"<TurnState {self.id} of {self.key!r}: {self.phase.value}>"
@@ -197,10 +184,11 @@ class TurnState(Request):
             self.check_gate(trio.current_time())
         return ended
 
-    def ended(self, call: Call[Done], now: float) -> None:
+    def ended(self, call: Call[Done]) -> None:
         """Enter how the adapter's turn ended, unless it was us who cancelled it."""
         if self.settled.is_set():
             return  # a straggler's late end
+        now = trio.current_time()
         if call.ok and call.value is not None:
             self.note(Cause(kind="response", time=now, done=call.value))
         elif call.ok:
@@ -252,9 +240,8 @@ class TurnState(Request):
         self._events.append(event)
         self._sizes.append(size)
         self._buffered += size
-        if self._news is not None:
-            self._news.set()
-            self._news = None  # once is enough
+        if self._consumer is not None:
+            self._tell_consumer()
         return True
 
     def take(self) -> Event | None:
@@ -264,6 +251,7 @@ class TurnState(Request):
         self._buffered -= self._sizes.popleft()
         return self._events.popleft()
 
+    @trio.lowlevel.enable_ki_protection  # else a task that does not wait any more might be woken
     async def next_event(self) -> Event | None:
         """Wait for the next event; None once the turn has settled and all were taken.
 
@@ -275,15 +263,21 @@ class TurnState(Request):
         while (event := self.take()) is None:
             if self.settled.is_set():
                 return None
-            if self._news is not None:
+            if self._consumer is not None:
                 raise trio.BusyResourceError("another task is iterating over this turn")
-            news = self._news = trio.Event()
-            try:
-                await news.wait()
-            finally:
-                if self._news is news:
-                    self._news = None
+            self._consumer = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._consumer_left)
         return event
+
+    def _consumer_left(self, _: object) -> trio.lowlevel.Abort:
+        self._consumer = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    @trio.lowlevel.enable_ki_protection
+    def _tell_consumer(self) -> None:
+        if self._consumer is not None:
+            trio.lowlevel.reschedule(self._consumer)
+            self._consumer = None
 
     def drop_events(self) -> None:
         """Forget what was not read; nothing more is accepted."""
@@ -339,6 +333,5 @@ class TurnState(Request):
                 pass
         self.on_cause = self.on_first_event = self.on_event = None  # they refer to the turn
         self.settled.set()
-        if self._news is not None:
-            self._news.set()
+        self._tell_consumer()
         return True

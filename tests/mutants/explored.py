@@ -85,14 +85,15 @@ HUNTS: Final[tuple[Hunt, ...]] = (
             "each update is taken in by a task of its own",
             "G7",
             "acp.connection:Connection._take",
-            "self._take_chunk(*chunk, len(text))",
+            "if not self._handler.on_chunk(*chunk, len(text)):\n",
             (
                 "\n"
                 "            async def take() -> None:\n"
-                "                self._take_chunk(*chunk, len(text))\n"
+                "                self._handler.on_chunk(*chunk, len(text))\n"
                 "\n"
                 "            assert self._nursery is not None\n"
-                "            self._nursery.start_soon(take)"
+                "            self._nursery.start_soon(take)\n"
+                "            if False:\n"
             ),
         ),
         scenario="start-and-prompt",
@@ -103,8 +104,8 @@ HUNTS: Final[tuple[Hunt, ...]] = (
             "a reader may miss the end of its turn",
             "H-01",
             "_turn_state:TurnState.next_event",
-            "self._news = trio.Event()\n",
-            "await trio.lowlevel.checkpoint()\n            self._news = trio.Event()\n",
+            "self._consumer = trio.lowlevel.current_task()\n",
+            "await trio.lowlevel.checkpoint()\n            self._consumer = trio.lowlevel.current_task()\n",
         ),
         scenario="start-and-prompt",
         found_by={"machine": True, "cancel": True, "schedule": True, "wire": False},
@@ -115,9 +116,9 @@ HUNTS: Final[tuple[Hunt, ...]] = (
         mutant=_hunted(
             "an actor may miss that its turn was stopped",
             "E-09",
-            "_turn:_submit",
-            "turn.on_stop = stopped",
-            "await trio.lowlevel.checkpoint()\n    turn.on_stop = stopped",
+            "_turn:_attempt",
+            "call = _submit(ctx,",
+            "await trio.lowlevel.checkpoint()\n    call = _submit(ctx,",
         ),
         scenario="start-and-prompt",
         found_by={"machine": True, "cancel": True, "schedule": False, "wire": False},

@@ -310,7 +310,7 @@ MUTANTS: Final = (
     Mutant(
         "a lane that was used for nothing hides the end of a late close",
         "E-33",
-        "_actor:_serve_lane",
+        "_actor:Actor.serve",
         "ctx.gone(key)",
         "pass",
         "test_late_release.py::test_a_row_is_freed_though_its_lane_was_used_for_nothing_meanwhile",

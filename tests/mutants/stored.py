@@ -68,9 +68,9 @@ MUTANTS: Final = (
     Mutant(
         "the runtime is asked before each use of a handle",
         "E-19",
-        "_refresh:is_well",
-        "not entry.doubtful or request.stopping",
-        "request.stopping",
+        "_ensure:ensure_runtime_handle",
+        "(not entry.doubtful or await is_well(ctx, request, entry, deadline))",
+        "await is_well(ctx, request, entry, deadline)",
         "original/test_handles.py::test_a_session_is_opened_once_for_many_turns",
     ),
     Mutant(

@@ -11,7 +11,7 @@ MUTANTS: Final = (
     Mutant(
         "one request's crash is the lane's",
         "B-021",
-        "_actor:_serve_lane",
+        "_actor:Actor.serve",
         "_fail(ctx, request, error)",
         "raise",
         "test_manager_exit.py::test_a_crashing_actor_harms_nobody_else",
@@ -19,7 +19,7 @@ MUTANTS: Final = (
     Mutant(
         "a handle ages from the start of its last use",
         "E-02",
-        "_actor:_serve_lane",
+        "_actor:Actor.serve",
         "ctx.evictor.lane_released(key)",
         "pass",
         "test_evictor.py::test_an_idle_session_is_closed_at_the_exact_second_and_resumed",
@@ -27,7 +27,7 @@ MUTANTS: Final = (
     Mutant(
         "an actor keeps a slot that its session did not use",
         "H-09",
-        "_actor:_serve_lane",
+        "_actor:Actor.serve",
         "ctx.capacity.let_go(key)",
         "pass",
         "test_evictor.py::test_a_slot_kept_for_nothing_is_free",
@@ -35,9 +35,9 @@ MUTANTS: Final = (
     Mutant(
         "a request is forgotten when its actor is cancelled",
         "H-01",
-        "_actor:_serve_lane",
-        "if ours and not request.settled.is_set():",
-        "if ours and request.settled.is_set():",
+        "_actor:Actor.serve",
+        "if self.ours and not request.settled.is_set():",
+        "if self.ours and request.settled.is_set():",
         "test_actor.py::test_a_request_is_settled_however_its_actor_ends",
     ),
     Mutant(
@@ -165,7 +165,7 @@ MUTANTS: Final = (
     Mutant(
         "a stop waits for the end of the adapter's turn",
         "E-09",
-        "_turn:_submit",
+        "_turn:_stopped",
         "if not call.finished:",
         "if call.left:",
         "test_turn_queue.py::test_a_lane_that_was_handed_on_has_one_actor",
@@ -181,8 +181,8 @@ MUTANTS: Final = (
     Mutant(
         "the actor that gave its lane away serves it too",
         "G8",
-        "_actor:_serve_lane",
-        "if not ours:",
+        "_actor:Actor.serve",
+        "if not self.ours:",
         "if request is None:",
         "test_turn_queue.py::test_a_lane_that_was_handed_on_has_one_actor",
     ),
@@ -263,8 +263,8 @@ MUTANTS: Final = (
         "a suspect handle is reused because its connection lives",
         "E-08",
         "_ensure:ensure_runtime_handle",
-        "if not entry.suspect and runtime.is_alive(entry.handle)",
-        "if runtime.is_alive(entry.handle)",
+        "usable = not entry.suspect and runtime.is_alive(entry.handle)",
+        "usable = runtime.is_alive(entry.handle)",
         "test_turn_cancel.py::test_a_handle_is_suspect_until_its_agent_is_quiet[False]",
     ),
     Mutant(
