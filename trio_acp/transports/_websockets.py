@@ -82,7 +82,10 @@ class WebsocketsTransport(WebSocketTransport):
     # -- sending ----------------------------------------------------------------------
 
     async def _send(self, messages: Sequence[str]) -> None:
-        await self._acquire()
+        try:
+            self._write_lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._write_lock.acquire()
         lost = False
         try:
             for message in messages:
@@ -103,12 +106,6 @@ class WebsocketsTransport(WebSocketTransport):
             await trio.lowlevel.checkpoint()
             why, detail = self._life.reason or self._describe_end()
             raise ConnectionLost(why, detail=detail)
-
-    async def _acquire(self) -> None:
-        try:
-            self._write_lock.acquire_nowait()
-        except trio.WouldBlock:
-            await self._write_lock.acquire()
 
     # -- receiving --------------------------------------------------------------------
 
