@@ -428,6 +428,22 @@ async def test_each_write_has_the_whole_time(autojump_clock: trio.testing.MockCl
     assert ("write-stalled", False) == (pending.error.detail, pending.error.retryable)
 
 
+async def test_a_program_that_was_busy_does_not_accuse_a_write_that_ended(mock_clock: trio.testing.MockClock) -> None:
+    """Whoever keeps everybody waiting for longer than a write may take breaks no connection that got on."""
+    ours, theirs = memory_transport_pair()
+    connection = Connection(ours, Answers(), stall=30)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.run)
+        for _ in range(64):  # whose turn it is next is drawn by lot
+            connection.request("session/prompt", big_prompt(1))
+            await trio.lowlevel.checkpoint()  # the frame is sent, but the writer was not told yet
+            mock_clock.jump(31)
+            await theirs.receive()
+            await trio.testing.wait_all_tasks_blocked()
+            assert connection.usable
+        nursery.cancel_scope.cancel()
+
+
 async def test_everybody_who_waits_for_a_connection_gets_an_error_of_his_own(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -34,6 +34,7 @@ class Writer:
         self._transport = transport
         self._stall = stall
         self._too_late = math.inf  # when the write that is under way will have failed
+        self._suspect = math.inf  # the same, of the write that was found too late once
         self._alarm = Alarm(lambda: self._too_late, self._check)
 
     async def write(self) -> ConnectionLost:
@@ -59,5 +60,10 @@ class Writer:
         await self._alarm.run()
 
     def _check(self) -> None:
-        if self._too_late <= trio.current_time():
+        if self._too_late > trio.current_time():
+            return
+        # If the whole program was busy or stopped, the write may have ended, and its task had no turn yet to say so.
+        # The alarm rings again at once; by then it had one.
+        if self._suspect == self._too_late:
             raise ConnectionLost(f"the agent read nothing for {self._stall:g} s", detail="write-stalled")
+        self._suspect = self._too_late
