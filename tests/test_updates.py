@@ -227,6 +227,13 @@ def test_a_prompt_by_hand_is_what_the_rules_write(session_id: str, text: str) ->
     assert codec.encode(codec.unstructure(prompt)) == codec.written(prompt)
 
 
+@pytest.mark.parametrize("text", [float("nan"), b"bytes"])
+def test_a_prompt_that_is_no_text_is_refused_as_any_other_message(text: Any) -> None:
+    """What JSON cannot say is an `InvalidMessage`, in the prompt that is written by hand too."""
+    with pytest.raises(InvalidMessage, match="cannot be written as JSON"):
+        codec.written(schema.PromptRequest(session_id="s", prompt=(TextContent(text=text),)))
+
+
 # -- JSON -----------------------------------------------------------------------
 
 

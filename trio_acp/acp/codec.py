@@ -135,10 +135,11 @@ def written(params: attrs.AttrsInstance) -> str:
         InvalidMessage: they hold something that JSON cannot say.
     """
     if type(params) is schema.PromptRequest and len(params.prompt) == 1 and type(params.prompt[0]) is ev.TextContent:
-        # Nearly every turn's: by hand, at a quarter of the price.
-        session_id, text = _encoder.encode(params.session_id), _encoder.encode(params.prompt[0].text)
-        if text.isascii() and session_id.isascii():
-            return f'{{"sessionId":{session_id},"prompt":[{{"type":"text","text":{text}}}]}}'
+        session_id, text = params.session_id, params.prompt[0].text
+        if type(session_id) is type(text) is str and session_id.isascii() and text.isascii():
+            # Nearly every turn's: by hand, at a quarter of the price.
+            prompt = f'[{{"type":"text","text":{_encoder.encode(text)}}}]'
+            return f'{{"sessionId":{_encoder.encode(session_id)},"prompt":{prompt}}}'
     return encode(unstructure(params))
 
 
