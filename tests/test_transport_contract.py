@@ -320,6 +320,21 @@ async def test_memory_closed_while_a_send_waits() -> None:
             await pair[closer].aclose()
 
 
+async def test_one_sends_at_a_time(autojump_clock: trio.testing.MockClock) -> None:
+    """A second task in `send` gets `trio.BusyResourceError`; the first goes on, and after it another may."""
+    ours, theirs = memory_transport_pair(0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.send, "1")
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(2):  # whoever was refused takes nothing away from who is there
+            with pytest.raises(trio.BusyResourceError, match=r"in send\(\)"), trio.fail_after(1):
+                await ours.send("2")
+        assert "1" == await theirs.receive()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.send, "3")
+        assert "3" == await theirs.receive()
+
+
 @pytest.mark.parametrize("capacity", [-1, 1.5, True, float("nan")])
 def test_memory_capacity_is_checked(capacity: float) -> None:
     """A capacity that cannot be is refused."""

@@ -207,6 +207,34 @@ def test_a_chunk_in_order_is_read_in_one_go(kind: str, more: dict[str, Any]) -> 
     assert read_chunk(text) == read_slowly(text) is not None
 
 
+@pytest.mark.parametrize(
+    ("inside", "name"),
+    [
+        ((), "jsonrpc"),
+        ((), "method"),
+        ((), "params"),
+        (("params",), "sessionId"),
+        (("params",), "update"),
+        (("params", "update"), "sessionUpdate"),
+        (("params", "update"), "messageId"),
+        (("params", "update"), "content"),
+        (("params", "update", "content"), "type"),
+        (("params", "update", "content"), "text"),
+    ],
+)
+def test_a_chunk_with_one_thing_wrong_is_what_the_rules_say(inside: tuple[str, ...], name: str) -> None:
+    """Whatever a single member is, or if it is not there, no frame is read that the rules read otherwise."""
+    for instead in ({}, *({name: value} for value in ("", "1.0", "plan", "image", "x", 0, 2.0, True, None, [], {}))):
+        update = {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "x"}, "messageId": "m"}
+        frame = {"jsonrpc": "2.0", "method": "session/update", "params": {"sessionId": "s", "update": update}}
+        members: Any = frame
+        for step in inside:
+            members = members[step]
+        del members[name]
+        members |= instead
+        assert read_chunk(text := json.dumps(frame)) in (None, read_slowly(text))
+
+
 @pytest.mark.parametrize("more", [{"id": 1}, {"id": None}, {"result": {}}, {"error": {}}])
 def test_what_is_no_notification_is_no_chunk(more: dict[str, Any]) -> None:
     """A request, or what brings an answer, is left to the rules, though the rest of it is a chunk."""
