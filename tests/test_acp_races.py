@@ -17,7 +17,7 @@ from trio_acp.abc import Done, EnsureRequest, TurnRequest
 from trio_acp.acp.codec import written
 from trio_acp.acp.connection import Connection
 from trio_acp.acp.outbox import MAX_QUEUED
-from trio_acp.acp.schema import PromptRequest
+from trio_acp.acp.schema import CloseSessionRequest, PromptRequest
 from trio_acp.testing import ScriptedAgent, dial_agent
 from trio_acp.transports import memory_transport_pair
 
@@ -442,6 +442,46 @@ async def test_a_program_that_was_busy_does_not_accuse_a_write_that_ended(mock_c
             await trio.testing.wait_all_tasks_blocked()
             assert connection.usable
         nursery.cancel_scope.cancel()
+
+
+async def test_whoever_asks_waits_for_room(autojump_clock: trio.testing.MockClock) -> None:
+    """A request is not queued before there is room for it; cancelled until then, nothing of it is sent."""
+    ours, theirs = memory_transport_pair(0)
+    connection = Connection(ours, Answers(), stall=30)
+    params = CloseSessionRequest(session_id="s")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.run)
+        connection.request("session/prompt", big_prompt(1))  # the writer is stuck in this one
+        await trio.testing.wait_all_tasks_blocked()
+        connection.request("session/prompt", big_prompt(MAX_QUEUED))
+        with trio.move_on_after(1) as scope:
+            await connection.ask("session/close", params)
+        assert scope.cancelled_caught
+        nursery.start_soon(connection.ask, "session/close", params)
+        said = [json.loads(await theirs.receive()) for _ in range(3)]
+        assert ["session/prompt", "session/prompt", "session/close"] == [message["method"] for message in said]
+        assert {"sessionId": "s"} == said[2]["params"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_comes_after_the_end_is_not_heard(autojump_clock: trio.testing.MockClock) -> None:
+    """A chunk of text that was on its way when the connection ended is nobody's, like any other message."""
+    heard = []
+
+    class Closes(Answers):
+        def on_chunk(self, session_id: str, chunk: Chunk, size: int) -> bool:
+            heard.append(chunk)
+            connection.close()
+            return True
+
+    ours, theirs = memory_transport_pair()
+    connection = Connection(ours, Closes(), stall=30)
+    for text in ("last", "late"):
+        update = {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}}
+        params = {"sessionId": "s", "update": update}
+        await theirs.send(json.dumps({"jsonrpc": "2.0", "method": "session/update", "params": params}))
+    await connection.run()
+    assert ([trio_acp.TextDelta("last")], {"ended": 1}) == (heard, connection.ignored)
 
 
 async def test_everybody_who_waits_for_a_connection_gets_an_error_of_his_own(
