@@ -299,3 +299,10 @@ def test_an_agent_that_invents_tool_calls_does_not_fill_the_memory(status: str) 
     assert [f"call {number}." for number in range(3 * MAX_TOOL_CALLS)] == [
         row[row.index("call") :].split(".")[0] + "." for row in view.screen._staying if "call" in row
     ] + live
+    if status == "completed":
+        turn.show(ToolCall(id=str(3 * MAX_TOOL_CALLS - 1), title="again"))
+        assert {} == turn._tools  # it is over
+    else:
+        turn.show(ToolCall(id=str(3 * MAX_TOOL_CALLS - 1), title="again", status=status))
+        assert ["again"] == [call.title for call in turn._tools.values() if call.title not in live]
+        assert len(live) == len(turn._tools)  # none had to go for it

@@ -249,6 +249,7 @@ def test_what_is_no_notification_is_no_chunk(more: dict[str, Any]) -> None:
 @given(st.text(), st.text())
 @example("s", '"\\\n\x00\x7f\u2028')
 @example("\ud800", "x")
+@example("s", "\ud800")
 def test_a_prompt_by_hand_is_what_the_rules_write(session_id: str, text: str) -> None:
     """The params of a prompt of one text are the same JSON, whatever is in it."""
     prompt = schema.PromptRequest(session_id=session_id, prompt=(TextContent(text=text),))
