@@ -224,7 +224,8 @@ def test_a_chunk_in_order_is_read_in_one_go(kind: str, more: dict[str, Any]) -> 
 )
 def test_a_chunk_with_one_thing_wrong_is_what_the_rules_say(inside: tuple[str, ...], name: str) -> None:
     """Whatever a single member is, or if it is not there, no frame is read that the rules read otherwise."""
-    for instead in ({}, *({name: value} for value in ("", "1.0", "plan", "image", "x", 0, 2.0, True, None, [], {}))):
+    values: tuple[Any, ...] = ("", "1.0", "plan", "image", "x", 0, 2.0, True, None, [], {})
+    for instead in ({}, *({name: value} for value in values)):
         update = {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": "x"}, "messageId": "m"}
         frame = {"jsonrpc": "2.0", "method": "session/update", "params": {"sessionId": "s", "update": update}}
         members: Any = frame
