@@ -10,7 +10,6 @@ So no client that promises as much can be faster on Trio.
 
 from __future__ import annotations
 
-import math
 import sys
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -161,10 +160,9 @@ async def run(task: Task) -> dict[str, float]:
     """Do what was asked for."""
     found: dict[str, float] = {}
     plain = Task(task.sizes, Address(task.address.plain), task.what)
-    with trio.move_on_after(math.inf) as scope:
-        async with trio.open_nursery() as nursery:
-            found = await plain.run(Floor(plain.address, nursery))
-            scope.cancel()
+    async with trio.open_nursery() as nursery:
+        found = await plain.run(Floor(plain.address, nursery))
+        nursery.cancel_scope.cancel()
     return found
 
 
